@@ -1,0 +1,259 @@
+"""What the guards cost for each request, beside the bare application and beside the glued stack.
+
+    python benchmarks/guards.py                    measure, print, write results/guards.md
+    python benchmarks/guards.py --rounds 3 --try   a short look that writes nothing
+
+Our arms and the peers' live in two processes, each in its own environment with its own bare
+application, and take turns round by round, so what else the machine does meets all of them. Each
+ratio is within one environment and one round; the median over the rounds is shown with quartiles.
+The peers' environment is made under .state/bench-peers from benchmarks/peers.txt.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+import timeit
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median, quantiles
+
+from shipworthy.events import Event, emit, event
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+PEERS = ROOT / ".state" / "bench-peers"
+RESULT = HERE / "results" / "guards.md"
+BARE = "bare FastAPI"
+# DESIGN: the first guards and their access line over the bare route.
+BUDGET_MICROSECONDS = 32
+BUDGET_RATIO = 1.25
+
+Rounds = dict[str, list[float]]
+
+
+class Environment:
+    """A process that measures the arms of one environment when told to."""
+
+    def __init__(self, python: Path, arms: str) -> None:
+        self._process = subprocess.Popen(
+            [str(python), str(HERE / "rounds.py"), arms],
+            cwd=HERE,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.seconds: Rounds = {name: [] for name in self._answer()}
+
+    def round(self, requests: int) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{requests}\n")
+        self._process.stdin.flush()
+        for name, seconds in self._answer().items():
+            self.seconds[name].append(seconds)
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+
+    def _answer(self):  # a list of names first, then a dict for each round
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit("an environment ended early; what it said is above")
+        return json.loads(line)
+
+
+def peers_python() -> Path:
+    """Return the interpreter of the peers' environment, made or renewed where it has to be."""
+    wanted = HERE / "peers.txt"
+    stamp = PEERS / "installed"
+    python = PEERS / "bin" / "python"
+    digest = hashlib.sha256(wanted.read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == digest:
+        return python
+    shutil.rmtree(PEERS, ignore_errors=True)
+    uv = shutil.which("uv") or next(map(str, (ROOT / ".uv").glob("bin/uv")), None)
+    if uv:
+        create = [uv, "venv", "-q", "--python", sys.executable, str(PEERS)]
+        install = [uv, "pip", "install", "-q", "--python", str(python), "-r", str(wanted)]
+    else:
+        create = [sys.executable, "-m", "venv", str(PEERS)]
+        install = [str(python), "-m", "pip", "install", "-q", "-r", str(wanted)]
+    for command in (create, install):
+        subprocess.run(command, check=True, stdout=sys.stderr)
+    stamp.write_text(digest)
+    return python
+
+
+def measure(rounds: int, requests: int, *, peers: bool) -> dict[str, Rounds]:
+    """Return the CPU seconds per request of each arm and round, by environment."""
+    environments = {"ours": Environment(Path(sys.executable), "hull_arms")}
+    if peers:
+        environments["peers"] = Environment(peers_python(), "glued_arms")
+    for done in range(rounds):
+        for environment in environments.values():
+            environment.round(requests)
+        if sys.stderr.isatty():
+            print(f"\rround {done + 1} of {rounds}", end="", file=sys.stderr, flush=True)
+    for environment in environments.values():
+        environment.close()
+    return {name: environment.seconds for name, environment in environments.items()}
+
+
+def emit_nanoseconds() -> float:
+    """Return what stating an event costs when nobody listens, the loop's own cost taken off."""
+
+    @event()
+    class NobodyListens(Event):
+        """Nobody listens to this."""
+
+        number: int
+
+    # Outside of `run` the hull gives every event to `logging`; this is about one that none takes.
+    NobodyListens.listeners = ()
+
+    times = 200_000
+    loop = min(timeit.repeat("pass", number=times, repeat=7))
+    names = {"emit": emit, "NobodyListens": NobodyListens}
+    stated = min(
+        timeit.repeat("emit(NobodyListens, number=1)", globals=names, number=times, repeat=7)
+    )
+    return (stated - loop) / times * 1e9
+
+
+def import_milliseconds(rounds: int) -> float:
+    """Return what `import shipworthy` adds to the start of an interpreter, as a median of pairs."""
+
+    def start(code: str) -> float:
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True)
+        return time.perf_counter() - began
+
+    return median(start("import shipworthy") - start("pass") for _ in range(rounds)) * 1000
+
+
+def arm_row(name: str, seconds: list[float], base: list[float]) -> str:
+    """Return the row of one arm: its cost, and how it stands to its bare application."""
+    own = f"{median(seconds) * 1e6:.1f}"
+    if seconds is base:
+        return f"| {name} | {own} | | |"
+    over = [(one - two) * 1e6 for one, two in zip(seconds, base, strict=True)]
+    ratios = [one / two for one, two in zip(seconds, base, strict=True)]
+    low, _, high = quantiles(ratios, n=4)
+    return (
+        f"| {name} | {own} | {median(over):+.1f} | {median(ratios):.2f} ({low:.2f} to {high:.2f}) |"
+    )
+
+
+PAGE = """\
+# What the guards cost
+
+{date}, CPython {python}, {cpus} CPUs ({machine}), {commit}.
+{rounds} rounds of {requests} requests for each arm, all arms in turn.
+
+Made by `python benchmarks/guards.py`. CPU time of the process, all its threads, in microseconds
+for each in-process ASGI request; log lines go to the null device. Compare ratios: the figures
+depend on the machine and on what else it does.
+
+{tables}
+Budget of the guards: {budget_us} us and a ratio of {budget_ratio}. They are: ids and trace context,
+access line and request metrics, drain gate, probes, problems.
+
+*Same duties* is asgi-correlation-id, prometheus-fastapi-instrumentator and a structlog line;
+*whole stack* adds slowapi, secure and starlette-csrf, for which Shipworthy has no guards yet. Each
+is set up as its own manual shows.
+
+## Beside the request
+
+| what | measured | budget |
+|---|--:|--:|
+| `events.emit` with no listener | {emitted:.0f} ns | 300 ns |
+| `import shipworthy` | {imported:.1f} ms | 30 ms |
+
+Versions: {versions}. Peers: benchmarks/peers.txt.
+"""
+
+TABLE = """\
+## {title}
+
+| arm | CPU us | over bare, us | ratio (quartiles) |
+|---|--:|--:|--:|
+{rows}
+"""
+
+
+def report(seconds: dict[str, Rounds], *, requests: int, emitted: float, imported: float) -> str:
+    """Return the page."""
+    titles = {"ours": "Shipworthy", "peers": "The glued stack"}
+    packages = ("fastapi", "starlette", "pydantic", "uvicorn", "orjson", "shipworthy")
+    tables = [
+        TABLE.format(
+            title=titles[environment],
+            rows="\n".join(arm_row(name, values, arms[BARE]) for name, values in arms.items()),
+        )
+        for environment, arms in seconds.items()
+    ]
+    return PAGE.format(
+        date=f"{datetime.now(UTC):%Y-%m-%d}",
+        python=platform.python_version(),
+        cpus=os.cpu_count(),
+        machine=platform.machine(),
+        commit=commit(),
+        rounds=len(seconds["ours"][BARE]),
+        requests=requests,
+        tables="\n".join(tables),
+        budget_us=BUDGET_MICROSECONDS,
+        budget_ratio=BUDGET_RATIO,
+        emitted=emitted,
+        imported=imported,
+        versions=", ".join(f"{name} {version(name)}" for name in packages),
+    )
+
+
+def commit() -> str:
+    """Return the commit that is measured, and whether anything was changed on it."""
+    git = ["git", "-C", str(ROOT)]
+    head = subprocess.run(
+        [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    if head.returncode:
+        return "no commit"
+    changed = subprocess.run(
+        [*git, "status", "--porcelain", "src"], capture_output=True, text=True, check=True
+    )
+    return f"commit {head.stdout.strip()}{' with changes' if changed.stdout else ''}"
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--rounds", type=int, default=41, help="how often each arm is measured")
+    parser.add_argument("--requests", type=int, default=1000, help="requests of one round")
+    parser.add_argument("--no-peers", action="store_true", help="leave the glued stack out")
+    parser.add_argument("--try", dest="trial", action="store_true", help="print, and write nothing")
+    options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error("--rounds: quartiles need at least 2")
+    seconds = measure(options.rounds, options.requests, peers=not options.no_peers)
+    page = report(
+        seconds,
+        requests=options.requests,
+        emitted=emit_nanoseconds(),
+        imported=import_milliseconds(min(options.rounds, 15)),
+    )
+    print(page)
+    if not options.trial:
+        RESULT.parent.mkdir(exist_ok=True)
+        RESULT.write_text(page)
+
+
+if __name__ == "__main__":
+    main()

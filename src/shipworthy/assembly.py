@@ -1,0 +1,260 @@
+"""`harden()`: the only place where the rooms are put together."""
+
+import logging
+from functools import partial
+from typing import Any, final
+
+from typing_extensions import override
+
+from shipworthy.clock import SYSTEM_CLOCK
+from shipworthy.context import log_fields
+from shipworthy.events import Event, listen
+from shipworthy.lifecycle import Check, Component, Lifecycle, LifecycleSettings
+from shipworthy.redact import redact
+from shipworthy.settings import Loaded, load
+from shipworthy.telemetry import (
+    LogSettings,
+    Registry,
+    log_metrics,
+    open_log,
+    process_metrics,
+)
+from shipworthy.web import (
+    Access,
+    App,
+    AppLifespan,
+    Correlation,
+    DrainGate,
+    InFlight,
+    Line,
+    Probes,
+    Problems,
+    Receive,
+    Scope,
+    Send,
+    WebSettings,
+    WsgiApp,
+    asgi_of,
+    ask,
+    framework_of,
+    observe,
+    route_finder,
+    speak_lifespan,
+)
+
+
+def harden(app: Any, *, settings: Loaded | None = None) -> "Hardened":
+    """Put the guards around an ASGI or WSGI application; the result is an ASGI application.
+
+    Without `settings` they are read from the working directory and the environment. What is
+    hardened already is returned as it is, under `settings` from now on unless it has started.
+    Raises `TargetInvalid` for what is no application, `SettingsInvalid` for settings that cannot
+    be used.
+    """
+    if not isinstance(app, Hardened):
+        return Hardened(app, settings or load())
+    if settings is not None:
+        app.settle(settings)
+    return app
+
+
+@final
+class Hardened:
+    """An application with the guards around it: an ASGI application that stands in for it.
+
+    `app` is the application as it was given, `lifecycle` takes components and checks before the
+    start, `in_flight` knows the calls that are being served, `registry` their metrics. Any other
+    attribute is the application's own, so `app.state`, `app.dependency_overrides`, a route added
+    later and `app.test_client()` work as before (what goes to the application directly, as Flask's
+    test client does, does not pass the guards).
+    """
+
+    __slots__ = ("__weakref__", "_hull", "app")
+
+    app: Any
+    _hull: "_Hull"
+
+    def __init__(self, app: Any, settings: Loaded) -> None:
+        object.__setattr__(self, "app", app)
+        object.__setattr__(self, "_hull", _Hull(app, settings))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request or a websocket through the guards, or live through a lifespan."""
+        if scope["type"] == "lifespan":
+            await self._hull.live(scope, receive, send)
+        else:
+            await self._hull.line(scope, receive, send)
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        """The life of this process."""
+        return self._hull.lifecycle
+
+    @property
+    def in_flight(self) -> InFlight:
+        """The calls that are being served."""
+        return self._hull.in_flight
+
+    @property
+    def registry(self) -> Registry:
+        """The metrics of this process."""
+        return self._hull.registry
+
+    def close_log(self, seconds: float) -> None:
+        """Write the access lines that are held, for at most `seconds`, and take no more."""
+        self._hull.close_log(seconds)
+
+    def settle(self, settings: Loaded) -> None:
+        """Go by `settings` from now on; without effect once it has started."""
+        if not self._hull.begun:
+            object.__setattr__(self, "_hull", _Hull(self.app, settings, before=self._hull))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.app, name)
+
+    @override
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.app, name, value)
+
+    @override
+    def __delattr__(self, name: str) -> None:
+        delattr(self.app, name)
+
+    @override
+    def __repr__(self) -> str:
+        return f"<Hardened {self.app!r}>"
+
+
+class _Hull:
+    """What stands around one application: its line of guards, its life, its numbers.
+
+    `before` is the hull in whose place this one comes, because the settings are others: what was
+    added to its life is taken over.
+    """
+
+    def __init__(self, app: Any, settings: Loaded, *, before: "_Hull | None" = None) -> None:
+        web = settings.of(WebSettings)
+        self._settings = settings.of(LifecycleSettings)
+        now = SYSTEM_CLOCK.now
+        observe(app)
+        if framework_of(app).kind == "wsgi":
+            self._served: App = WsgiApp(app, threads=web.wsgi_threads)
+        else:
+            self._served = asgi_of(app)
+        self.begun = False
+        self.registry = Registry()
+        process_metrics(self.registry)
+        self._log = log = open_log(settings.of(LogSettings)) if web.access_log else None
+        if log is not None:
+            log_metrics(self.registry, log)
+        _tell_logging()
+        self.in_flight = InFlight(now=now)
+        self._gate = DrainGate(self.in_flight)
+        if before is None:
+            self._lifespan = AppLifespan(self._served)
+            self.lifecycle = Lifecycle(self._settings)
+        else:
+            self._lifespan = before._lifespan  # noqa: SLF001 - the same class
+            self.lifecycle = before.lifecycle.renewed(self._settings)
+        self.lifecycle.on_drain(self._gate.leave_now)
+        self._probes = Probes(
+            self._served,
+            {
+                web.live_path: Lifecycle.live,
+                web.ready_path: Lifecycle.ready,
+                web.startup_path: Lifecycle.startup,
+            },
+            # Asked for each time: every lifespan has a life of its own.
+            life=lambda: self.lifecycle,
+        )
+        self.line = Line(
+            self._served,
+            # In the order of `web.guards`: who comes later has the ids, and is counted.
+            (
+                Correlation(),
+                Access(self.registry, log, in_flight=self.in_flight.__len__, now=now),
+                self._probes,
+                self._gate,
+            ),
+            answers=Problems(
+                mode=web.problems,
+                development=settings.environment == "development",
+                leaving=lambda: self._gate.leaving,
+            ),
+            route_of=route_finder(app),
+            now=now,
+        )
+
+    async def live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Live through one lifespan; test clients begin one after the other."""
+        if self.begun:
+            self.lifecycle = self.lifecycle.renewed(self._settings)
+            self._gate.leaving = False
+        else:
+            self.lifecycle.add(self._application())
+            if self._settings.ready_route:
+                self.lifecycle.add_check(self._ready_route())
+        self.begun = True
+        # The server's own mapping, where it has one: its requests get what start-up leaves in it.
+        self._lifespan.state = scope.get("state")
+        await speak_lifespan(
+            self.lifecycle,
+            receive,
+            send,
+            before_ready=partial(self._probes.find_owned, scope.get("state")),
+        )
+
+    def close_log(self, seconds: float) -> None:
+        """Write the access lines that are held, for at most `seconds`, and take no more."""
+        if self._log is not None:
+            self._log.close(seconds)
+
+    def _application(self) -> Component:
+        """Return the application as a component: it has all others from its start to its end."""
+        return Component(
+            "application",
+            self._lifespan.start,
+            self._lifespan.stop,
+            requires=self.lifecycle.components,
+            start_seconds=self._settings.start_seconds,
+            stop_seconds=self._settings.stop_seconds,
+            task=self._lifespan.task,
+        )
+
+    def _ready_route(self) -> Check:
+        path = self._settings.ready_route
+        seconds = self._settings.check_timeout_seconds
+
+        async def answered() -> str | None:
+            heard = await ask(self._served, path, state=self._lifespan.state, seconds=seconds)
+            return None if heard.status < 400 else f"it answered {heard.status}"
+
+        return Check(
+            f"GET {path}",
+            answered,
+            interval_seconds=self._settings.check_interval_seconds,
+            timeout_seconds=seconds,
+        )
+
+
+def _tell_logging() -> None:
+    """Give events to `logging`, where the application and its server look, unless we write them."""
+    global _telling  # noqa: PLW0603 - events are one for the process, and so is this
+    if not _telling:
+        _telling = True
+        listen(_tell)
+
+
+_telling = False
+
+
+def _tell(fact: Event) -> None:
+    if any(type(h).__module__.startswith("shipworthy.") for h in logging.getLogger().handlers):
+        return  # `run` has installed our own lines, which get each event already
+    details = {field.name: getattr(fact, field.name) for field in fact.schema} | log_fields()
+    logging.getLogger(f"shipworthy.{fact.room}").log(
+        logging.getLevelNamesMapping()[fact.severity.upper()],
+        "%s %s",
+        fact.sentence,
+        " ".join(f"{name}={redact(str(value))}" for name, value in details.items()),
+    )

@@ -1,0 +1,138 @@
+"""Call code of others, for as long as it was given and no longer."""
+
+import asyncio
+import inspect
+import sysconfig
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from shipworthy.clock import Clock
+from shipworthy.errors import ShipworthyError
+from shipworthy.redact import redact
+
+# What a cancelled task gets to unwind before it is left behind; it is given on top of its time.
+UNWIND_SECONDS = 0.1
+# An exception's text is somebody else's, and may hold a whole SQL statement.
+BECAUSE_CHARACTERS = 300
+
+_OURS = str(Path(__file__).parents[1])
+_LIBRARY = sysconfig.get_path("stdlib")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended; `because` is empty when it did what it should."""
+
+    because: str
+    took_seconds: float
+    error: BaseException | None = None
+    late: bool = False
+
+
+async def attempt(
+    work: Callable[[], Awaitable[object]],
+    *,
+    seconds: float,
+    clock: Clock,
+    looked_at: Callable[[], "asyncio.Task[Any] | None"] | None = None,
+) -> Outcome:
+    """Call `work`, and return how it ended or, once its time is over, where it stands.
+
+    Never waits longer than `seconds` plus the time to unwind: not for one that hangs, nor for one
+    that swallows its cancellation. Not `asyncio.wait_for`, which waits until the cancelled task
+    agrees. Even with no time left the work gets its first step.
+    """
+    began = clock.now()
+    task = asyncio.create_task(_awaited(work))
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        if task.done():
+            return _outcome(task, clock.now() - began)
+        stands = where((looked_at and looked_at()) or task)
+        await leave_behind(task)
+        return Outcome(
+            f"it was not done after {max(0.0, seconds):.1f} s and stands at {stands}",
+            clock.now() - began,
+            late=True,
+        )
+    except asyncio.CancelledError:
+        await leave_behind(task)
+        raise
+
+
+async def leave_behind(*tasks: "asyncio.Task[Any]") -> None:
+    """Cancel `tasks` and wait a moment for them to unwind; what does not is left to itself."""
+    for task in tasks:
+        task.cancel()
+        # Looked at once, so that the loop does not complain of it later as never retrieved.
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())
+    if tasks:
+        await asyncio.wait(tasks, timeout=UNWIND_SECONDS)
+
+
+def where(task: "asyncio.Task[Any]") -> str:
+    """Return where `task` stands, as `app/db.py:41 in connect`.
+
+    The innermost line of the service's own code; where there is none, that of a package, then
+    that of the standard library. Only for tasks of the running loop, from its thread.
+    """
+    frames = list(_frames(task))
+    if not frames:
+        return "no line of Python"
+    frame = min(reversed(frames), key=lambda frame: _distance(frame.f_code.co_filename))
+    path = Path(frame.f_code.co_filename)
+    if path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    return f"{path}:{frame.f_lineno} in {frame.f_code.co_name}"
+
+
+def explain(error: BaseException) -> str:
+    """Say in one bounded line what an exception says, without the secrets in its text.
+
+    Ours are sentences already; others need their class to be understood ("KeyError: 'url'").
+    """
+    text = redact(" ".join(str(error).split()))
+    if not isinstance(error, ShipworthyError):
+        text = f"{type(error).__name__}: {text}"
+    return text[:BECAUSE_CHARACTERS].removesuffix(": ") or type(error).__name__
+
+
+async def _awaited(work: Callable[[], Awaitable[object]]) -> object:
+    return await work()
+
+
+def _outcome(task: "asyncio.Task[Any]", took_seconds: float) -> Outcome:
+    if task.cancelled():
+        return Outcome("it was cancelled", took_seconds)
+    error = task.exception()
+    if error is not None:
+        return Outcome(explain(error), took_seconds, error)
+    return Outcome("", took_seconds)
+
+
+def _frames(task: "asyncio.Task[Any]") -> Iterator[FrameType]:
+    """Yield the frames of a task from the outermost to the innermost it waits in.
+
+    `Task.get_stack` knows only the outermost.
+    """
+    ahead: object = task.get_coro()
+    while ahead is not None:
+        frame: FrameType | None
+        if inspect.iscoroutine(ahead):
+            frame, ahead = ahead.cr_frame, ahead.cr_await
+        elif inspect.isgenerator(ahead):
+            frame, ahead = ahead.gi_frame, ahead.gi_yieldfrom
+        else:
+            return
+        if frame is not None:
+            yield frame
+
+
+def _distance(path: str) -> int:
+    """Say how far from the service's own code a file is: 0 is its own."""
+    if "site-packages" in path or "dist-packages" in path or path.startswith(_OURS):
+        return 1
+    return 2 if path.startswith((_LIBRARY, "<")) else 0

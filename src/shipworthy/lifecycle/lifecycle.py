@@ -1,0 +1,466 @@
+"""The shell around the decisions: it calls the hooks, asks the checks and keeps the times."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import pairwise
+from typing import Annotated, Any
+
+from shipworthy.clock import SYSTEM_CLOCK, Clock
+from shipworthy.errors import ComponentFailed, Misuse, SettingsInvalid, StartFailed
+from shipworthy.events import Event, Label, Measure, Severity, emit, event
+from shipworthy.lifecycle.checks import Check, CheckStatus, Kind, check_of
+from shipworthy.lifecycle.components import (
+    Component,
+    ComponentStarted,
+    ComponentStopFailed,
+    ComponentStopped,
+    Hook,
+    levels,
+    share,
+)
+from shipworthy.lifecycle.drain import Drain, DrainFacts, Phase
+from shipworthy.lifecycle.health import Answer, CheckReport, ComponentReport, HealthReport
+from shipworthy.lifecycle.hooks import attempt, explain, leave_behind, where
+from shipworthy.lifecycle.settings import LifecycleSettings
+from shipworthy.lifecycle.watch import Watch
+
+
+@event(severity=Severity.INFO)
+class PhaseChanged(Event):
+    """The process has entered another phase of its life."""
+
+    before: Annotated[str, Label]
+    after: Annotated[str, Label]
+    before_seconds: Annotated[float, Measure]
+
+
+@event(severity=Severity.ERROR)
+class DrainHookFailed(Event):
+    """A hook that should run when the drain begins has failed; the drain goes on."""
+
+    hook: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookReport:
+    """How the stop of one component ended; `because` is empty when it did as it should."""
+
+    name: str
+    took_seconds: float
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopReport:
+    """How the stop went: every hook in the order in which they were called."""
+
+    hooks: tuple[HookReport, ...]
+    took_seconds: float
+
+    @property
+    def left_behind(self) -> tuple[HookReport, ...]:
+        """Return the hooks that failed or did not finish; each says the line it stands in."""
+        return tuple(hook for hook in self.hooks if hook.because)
+
+    @property
+    def clean(self) -> bool:
+        """Say whether everything stopped as it should."""
+        return not self.left_behind
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON can carry it."""
+        return {**asdict(self), "clean": self.clean}
+
+
+class Lifecycle:
+    """The life of one process: start what it is made of, know how it is, leave in order.
+
+    `draining` is a plain attribute, read on every request. `draining`, `phase`, `live()`,
+    `ready()`, `startup()` and `health()` may be read from any thread and wait for nothing; all
+    else belongs to the thread of the event loop. Raises `SettingsInvalid` for times that cannot
+    be kept.
+    """
+
+    def __init__(self, settings: LifecycleSettings, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        problems = settings.rule.problems()
+        if problems:
+            raise SettingsInvalid(problems)
+        self.settings = settings
+        self.drain = Drain(settings.rule, clock.now())
+        self.draining = False
+        self._clock = clock
+        self._components: dict[str, Component] = {}
+        self._order: list[tuple[Component, ...]] | None = None
+        self._up: dict[str, Component] = {}
+        self._start_took_seconds: dict[str, float] = {}
+        self._starting: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Lock()
+        self._watches: dict[str, Watch] = {}
+        self._watching: list[asyncio.Task[None]] = []
+        self._watch_new = False
+        self._drain_hooks: list[Callable[[], object]] = []
+        self._drains: dict[str, asyncio.Task[None]] = {}
+        self._announced = 1
+        self._started_once = False
+        self._stop: asyncio.Task[StopReport] | None = None
+
+    @property
+    def phase(self) -> Phase:
+        """Return the present phase."""
+        return self.drain.phase
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Return the names of the components, in the order they were added."""
+        return tuple(self._components)
+
+    def add(self, component: Component) -> None:
+        """Add a component, before the start; raises `Misuse` for a name that is taken."""
+        if component.name in self._components:
+            raise Misuse(f"component '{component.name}' is added twice; names are unique")
+        if self._order is not None:
+            raise Misuse(f"component '{component.name}' is added after the start; add it before")
+        self._components[component.name] = component
+
+    def add_check(self, check: Check) -> None:
+        """Add a health check, at any time; raises `Misuse` for a name that is taken."""
+        if check.name in self._watches:
+            raise Misuse(f"health check '{check.name}' is added twice; names are unique")
+        self._watches[check.name] = Watch(check, self._clock)
+        if self._watch_new:
+            self._begin_to_watch(self._watches[check.name])
+
+    def renewed(self, settings: LifecycleSettings) -> "Lifecycle":
+        """Return a life that has yet to start, with the components, checks and drain hooks of this.
+
+        For who lives more than once in one process: test clients start and stop an application
+        for each test.
+        """
+        fresh = Lifecycle(settings, clock=self._clock)
+        for component in self._components.values():
+            fresh.add(component)
+        for name, watch in self._watches.items():
+            if name != self.settings.ready_check:  # start() adds it
+                fresh.add_check(watch.check)
+        fresh._drain_hooks = [*self._drain_hooks]
+        return fresh
+
+    def on_drain(self, callback: Callable[[], object]) -> None:
+        """Call `callback` once when the drain begins, or now if it has begun.
+
+        It runs in the event loop and must not block; what it raises is stated as an event.
+        """
+        if self.draining:
+            _call_drain_hook(callback)
+        else:
+            self._drain_hooks.append(callback)
+
+    async def start(self) -> None:
+        """Start the components level by level, those of one level side by side.
+
+        If one fails or is late, or the process is told to leave meanwhile, what is up is stopped
+        in reverse and `ComponentFailed` or `StartFailed` raised. Afterwards the checks are asked
+        in the background. The phase stays STARTING until `started()`.
+        """
+        if self._order is not None:
+            raise Misuse("a lifecycle is started twice; make a new one for each run of the service")
+        if self.settings.ready_check:
+            self.add_check(
+                check_of(
+                    self.settings.ready_check,
+                    interval_seconds=self.settings.check_interval_seconds,
+                    timeout_seconds=self.settings.check_timeout_seconds,
+                )
+            )
+        self._order = levels(self._components.values())
+        by = self._clock.now() + self.settings.start_seconds
+        try:
+            for level in self._order:
+                await self._start_level(level, by=by)
+        except BaseException:
+            # Also when this task is cancelled: what was started is stopped, within its time.
+            await self._stop_components(by=self._clock.now() + self.settings.stop_seconds)
+            raise
+        self._watch_new = True
+        for watch in self._watches.values():
+            self._begin_to_watch(watch)
+
+    def started(self) -> None:
+        """Note that the service is up: STARTING becomes READY, unless it was told to leave."""
+        self.drain.started(self._clock.now())
+        self._announce()
+
+    def begin_drain(self) -> None:
+        """Begin to leave: not ready from now on, and every drain hook is called; once."""
+        self.drain.begin(self._clock.now())
+        self._announce()
+
+    def escalate(self) -> None:
+        """Leave in more of a hurry, by one stage: what each further SIGTERM means."""
+        self.drain.escalate(self._clock.now())
+        self._announce()
+
+    def advance(self, facts: DrainFacts) -> Phase:
+        """Enter the next phase if it is time, and return the phase; call it every 50 ms or so.
+
+        Components that are not done with their drain hook count as in flight.
+        """
+        drains = sum(not task.done() for task in self._drains.values())
+        seen = replace(facts, in_flight=facts.in_flight + drains)
+        self.drain.advance(seen, self._clock.now())
+        self._announce()
+        return self.phase
+
+    async def stop(self) -> StopReport:
+        """Stop every component, in the reverse of the start, each within its time and the rest.
+
+        Never raises because of a hook and never waits for one beyond its time: it is left behind
+        and named in the report with the line it stands in. A second call gets the same report.
+        Stopping without a drain before it (another server ended the traffic) begins one first.
+        """
+        if self._stop is None:
+            self._stop = asyncio.create_task(self._stop_all())
+        return await asyncio.shield(self._stop)
+
+    def live(self) -> Answer:
+        """Say whether this process is worth keeping; leaving is no reason to be killed early."""
+        return self._judged("live", while_unknown=True)
+
+    def ready(self) -> Answer:
+        """Say whether this process wants requests."""
+        if self.draining:
+            return Answer(ok=False, because="draining")
+        startup = self.startup()
+        return self._judged("ready", while_unknown=False) if startup.ok else startup
+
+    def startup(self) -> Answer:
+        """Say whether this process has come up; once it has, that stays so."""
+        if self._started_once:
+            return Answer(ok=True)
+        if not any(phase is Phase.READY for phase, _ in self.drain.transitions):
+            return Answer(ok=False, because="draining" if self.draining else "starting")
+        answer = self._judged("started", while_unknown=False)
+        self._started_once = answer.ok
+        return answer
+
+    def health(self) -> HealthReport:
+        """Return all that is known, from what was answered last."""
+        now = self._clock.now()
+        began_wall = self._clock.wall() - now
+        return HealthReport(
+            phase=self.phase,
+            since=began_wall + self.drain.since,
+            transitions=tuple((phase, began_wall + at) for phase, at in self.drain.transitions),
+            live=self.live(),
+            ready=self.ready(),
+            startup=self.startup(),
+            checks=tuple(_report(watch, now) for watch in self._watches.values()),
+            components=tuple(
+                ComponentReport(
+                    name=component.name,
+                    requires=component.requires,
+                    up=component.name in self._up,
+                    start_took_seconds=self._start_took_seconds.get(component.name),
+                )
+                for component in self._components.values()
+            ),
+        )
+
+    async def _start_level(self, level: tuple[Component, ...], *, by: float) -> None:
+        if not self.draining:
+            self._starting = [
+                asyncio.create_task(self._start_one(component, by=by)) for component in level
+            ]
+            try:
+                await asyncio.wait(self._starting, return_when=asyncio.FIRST_EXCEPTION)
+            finally:
+                await leave_behind(*self._starting)
+        if self.draining:
+            raise StartFailed("the process was told to leave before it had started")
+        for task in self._starting:
+            if task.done() and not task.cancelled() and (error := task.exception()):
+                raise error
+
+    async def _start_one(self, component: Component, *, by: float) -> None:
+        left_seconds = by - self._clock.now()
+        seconds = min(component.start_seconds, left_seconds)
+        outcome = await attempt(
+            partial(self._bring_up, component),
+            seconds=seconds,
+            clock=self._clock,
+            looked_at=component.task,
+        )
+        if outcome.because:
+            because = outcome.because
+            if outcome.late and left_seconds <= component.start_seconds:
+                because += f"; lifecycle.start gives {self.settings.start_seconds:g}s to all"
+            raise ComponentFailed(component.name, because, seconds=seconds) from outcome.error
+
+    async def _bring_up(self, component: Component) -> None:
+        began = self._clock.now()
+        if component.start is not None:
+            await component.start()
+        # Noted in the task of the hook itself: whatever became of those who wait for it, what is
+        # up is known and will be stopped.
+        self._up[component.name] = component
+        took_seconds = self._clock.now() - began
+        self._start_took_seconds[component.name] = took_seconds
+        emit(ComponentStarted, component=component.name, took_seconds=took_seconds)
+
+    async def _stop_all(self) -> StopReport:
+        began = self._clock.now()
+        drained = self.draining
+        self.drain.stopping(began)
+        self._announce()
+        by = self.drain.stop_by
+        # A check that asks a pool which is being closed would only tell lies.
+        self._watch_new = False
+        await leave_behind(*self._watching)
+        # With a drain before it, the drain hooks have had their time in it.
+        hooks = await self._end_drains(seconds=0.0 if drained else (by - self._clock.now()) / 2)
+        hooks += await self._stop_components(by=by)
+        ended = self._clock.now()
+        self.drain.stopped(ended)
+        self._announce()
+        return StopReport(hooks=tuple(hooks), took_seconds=ended - began)
+
+    async def _end_drains(self, *, seconds: float) -> list[HookReport]:
+        pending = {name: task for name, task in self._drains.items() if not task.done()}
+        if not pending:
+            return []
+        began = self._clock.now()
+        await asyncio.wait(pending.values(), timeout=seconds)
+        late = {name: where(task) for name, task in pending.items() if not task.done()}
+        await leave_behind(*pending.values())
+        took_seconds = self._clock.now() - began
+        reports = []
+        for name, stands in late.items():
+            because = f"its drain was not done and stands at {stands}"
+            emit(DrainHookFailed, hook=name, because=because)
+            reports.append(HookReport(name=name, took_seconds=took_seconds, because=because))
+        return reports
+
+    async def _stop_components(self, *, by: float) -> list[HookReport]:
+        reports: list[HookReport] = []
+        # A start that is called off stops what it had started, while stop() may be called too:
+        # one after the other, or the order would be lost.
+        async with self._stopping:
+            ahead = [
+                [component for component in level if component.name in self._up]
+                for level in reversed(self._order or ())
+            ]
+            while ahead:
+                level = ahead.pop(0)
+                later_seconds = [_stop_seconds(later) for later in ahead]
+                left_seconds = by - self._clock.now()
+                reports += await asyncio.gather(
+                    *(
+                        self._stop_one(
+                            component,
+                            seconds=share(
+                                component.stop_seconds,
+                                left_seconds=left_seconds,
+                                later_seconds=later_seconds,
+                            ),
+                        )
+                        for component in level
+                    )
+                )
+        return reports
+
+    async def _stop_one(self, component: Component, *, seconds: float) -> HookReport:
+        del self._up[component.name]
+        if component.stop is None:
+            return HookReport(name=component.name, took_seconds=0.0, because="")
+        outcome = await attempt(
+            component.stop, seconds=seconds, clock=self._clock, looked_at=component.task
+        )
+        if outcome.because:
+            emit(
+                ComponentStopFailed,
+                component=component.name,
+                took_seconds=outcome.took_seconds,
+                because=outcome.because,
+            )
+        else:
+            emit(ComponentStopped, component=component.name, took_seconds=outcome.took_seconds)
+        return HookReport(
+            name=component.name, took_seconds=outcome.took_seconds, because=outcome.because
+        )
+
+    def _announce(self) -> None:
+        """Say and do what comes with the phases entered since the last call."""
+        fresh = self.drain.transitions[self._announced - 1 :]
+        self._announced = len(self.drain.transitions)
+        begun = self.phase.leaving and not self.draining
+        self.draining = self.phase.leaving
+        for (before, since), (after, at) in pairwise(fresh):
+            emit(PhaseChanged, before=before.value, after=after.value, before_seconds=at - since)
+            if after is Phase.CANCELLING:
+                # Not at once: a hook called a moment ago gets its first step before it.
+                for task in self._drains.values():
+                    task.get_loop().call_soon(task.cancel)
+        if begun:
+            self._begin_to_leave()
+
+    def _begin_to_leave(self) -> None:
+        for task in self._starting:
+            task.cancel()
+        for component in self._up.values():
+            if component.drain is not None:
+                self._drains[component.name] = asyncio.create_task(
+                    _drain(component.name, component.drain)
+                )
+        for callback in self._drain_hooks:
+            _call_drain_hook(callback)
+
+    def _begin_to_watch(self, watch: Watch) -> None:
+        self._watching.append(asyncio.create_task(watch.run()))
+
+    def _judged(self, kind: Kind, *, while_unknown: bool) -> Answer:
+        for watch in tuple(self._watches.values()):
+            if kind not in watch.check.kinds:
+                continue
+            if watch.standing.status is CheckStatus.FAIL:
+                return Answer(
+                    ok=False, because=f"check '{watch.check.name}' fails: {watch.standing.because}"
+                )
+            if watch.standing.status is CheckStatus.UNKNOWN and not while_unknown:
+                return Answer(ok=False, because=f"check '{watch.check.name}' has not answered yet")
+        return Answer(ok=True)
+
+
+async def _drain(name: str, hook: Hook) -> None:
+    try:
+        await hook()
+    except Exception as error:  # noqa: BLE001 - stated as an event; the drain must go on
+        emit(DrainHookFailed, hook=name, because=explain(error))
+
+
+def _call_drain_hook(callback: Callable[[], object]) -> None:
+    try:
+        callback()
+    except Exception as error:  # noqa: BLE001 - stated as an event; the drain must go on
+        name = getattr(callback, "__qualname__", repr(callback))
+        emit(DrainHookFailed, hook=name, because=explain(error))
+
+
+def _stop_seconds(level: list[Component]) -> float:
+    return max((c.stop_seconds for c in level if c.stop is not None), default=0.0)
+
+
+def _report(watch: Watch, now: float) -> CheckReport:
+    check, standing = watch.check, watch.standing
+    answered_at = standing.answered_at
+    return CheckReport(
+        name=check.name,
+        kinds=tuple(sorted(check.kinds)),
+        status=standing.status,
+        status_seconds=now - standing.since,
+        age_seconds=None if answered_at is None else now - answered_at,
+        took_seconds=standing.took_seconds,
+        output=standing.because,
+    )

@@ -1,0 +1,29 @@
+"""The operations port: probes, health, metrics, the operator's API and a plain index page.
+
+It is served by the supervisor and answers from what the supervisor already knows, so it answers
+whatever the app does. Rooms above add their own routes as `Endpoint`s; routes, the OpenAPI
+document and the index page's list all derive from them.
+
+Not here: the sockets and the server that serve this app (`serve`), the same probes on the app's
+own port (`web`), what health and readiness mean (`lifecycle`), how metrics are counted and written
+(`telemetry`), and the operator's console (`console`).
+"""
+
+from shipworthy.operations.access import Audience
+from shipworthy.operations.app import operations_app
+from shipworthy.operations.endpoint import Asked, Endpoint, Reply, Schema
+from shipworthy.operations.facts import Operated, ServiceFacts, WorkerFacts
+from shipworthy.operations.settings import OperationsSettings
+
+__all__ = [
+    "Asked",
+    "Audience",
+    "Endpoint",
+    "Operated",
+    "OperationsSettings",
+    "Reply",
+    "Schema",
+    "ServiceFacts",
+    "WorkerFacts",
+    "operations_app",
+]

@@ -1,0 +1,24 @@
+"""The facts this room states."""
+
+from typing import Annotated
+
+from shipworthy.events import Event, Label, Severity, event
+
+
+@event(severity=Severity.WARNING)
+class OperatorRefused(Event):
+    """A call to the operations port was refused."""
+
+    endpoint: Annotated[str, Label]
+    status: Annotated[int, Label]
+    client: str
+    because: str
+
+
+@event()
+class OperatorCommanded(Event):
+    """An operator gave a command through the operations port."""
+
+    command: Annotated[str, Label]
+    client: str
+    outcome: str

@@ -1,0 +1,214 @@
+"""The server engine of a worker: accepts, answers, and leaves in steps when told.
+
+`ServerEngine` is the seam; uvicorn embedded is the one engine behind it. uvicorn parses HTTP and
+websockets, ours are the listening, the draining and the counting.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import Sequence
+from email.utils import formatdate
+from typing import Any, Protocol
+
+import uvicorn
+
+from shipworthy.serve.protocol import Census, Connections, LeavingHttpProtocol
+
+# A request head that has not ended this long after the listeners closed is given up (L18); its
+# limit while serving belongs to the protocol guard.
+HALF_HEAD_SECONDS = 1.0
+
+
+class ServerEngine(Protocol):
+    """What a worker asks of the thing that speaks HTTP. All methods belong to the worker's loop."""
+
+    async def start(self, sockets: Sequence[socket.socket], state: dict[str, Any]) -> None:
+        """Accept on `sockets`; `state` is the lifespan state each request gets a copy of."""
+        ...
+
+    def census(self) -> Census:
+        """Count the open connections."""
+        ...
+
+    def quiet_seconds(self) -> float:
+        """Return how long ago the last request began."""
+        ...
+
+    def begin_leaving(self) -> None:
+        """From now on each answer ends its connection; connections are still accepted."""
+        ...
+
+    async def stop_accepting(self, *, whole: bool) -> None:
+        """Accept no more; with `whole` also serve what the kernel has queued and refuse the rest.
+
+        Without `whole` the queue is left to the other workers that listen on the same socket.
+        """
+        ...
+
+    def cut_idle(self) -> None:
+        """Close the connections on which nobody is asking."""
+        ...
+
+    def cut_half_heads(self) -> None:
+        """Close the connections that began a request head too long ago and never ended it."""
+        ...
+
+    def cancel(self) -> None:
+        """Cancel what is still being answered."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection that is left."""
+        ...
+
+
+class UvicornEngine:
+    """uvicorn's protocols on listeners of ours."""
+
+    def __init__(
+        self,
+        app: Any,
+        *,
+        root_path: str = "",
+        keep_alive_seconds: float = 5.0,
+        backlog: int = 2048,
+        tls: tuple[str, str] | None = None,
+    ) -> None:
+        certificate, key = tls or (None, None)
+        self._config = uvicorn.Config(
+            app,
+            http=LeavingHttpProtocol,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            root_path=root_path,
+            timeout_keep_alive=keep_alive_seconds,  # type: ignore[arg-type]  # used as a delay
+            backlog=backlog,
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
+        )
+        self._connections = Connections()
+        self._listening: list[tuple[asyncio.Server, socket.socket]] = []
+        self._date: asyncio.TimerHandle | None = None
+        self._state: dict[str, Any] = {}
+
+    async def start(self, sockets: Sequence[socket.socket], state: dict[str, Any]) -> None:
+        """Accept on `sockets`."""
+        self._state = state
+        # uvicorn logs what an app raised or left unanswered a second time; `web.problems` has
+        # logged it with the ids of its request.
+        logging.getLogger("uvicorn.error").addFilter(_said_already)
+        self._config.load()
+        loop = asyncio.get_running_loop()
+        self._connections.last_request_at = loop.time()
+        self._tick()
+        for sock in sockets:
+            server = await loop.create_server(
+                self._connection,
+                sock=sock.dup(),
+                ssl=self._config.ssl,
+                backlog=self._config.backlog,
+            )
+            self._listening.append((server, sock))
+
+    def _connection(self) -> LeavingHttpProtocol:
+        return LeavingHttpProtocol(self._config, self._connections, self._state)
+
+    def _tick(self) -> None:
+        """Keep the Date header within its one second of truth (RFC 9110, 6.6.1)."""
+        loop = asyncio.get_running_loop()
+        date = formatdate(time.time(), usegmt=True).encode()
+        self._connections.default_headers = [(b"date", date), *self._config.encoded_headers]
+        self._date = loop.call_later(1.0, self._tick)
+
+    def census(self) -> Census:
+        """Count the open connections."""
+        return self._connections.census()
+
+    def quiet_seconds(self) -> float:
+        """Return how long ago the last request began."""
+        return asyncio.get_running_loop().time() - self._connections.last_request_at
+
+    def begin_leaving(self) -> None:
+        """From now on each answer ends its connection."""
+        self._connections.leaving = True
+        for connection in self._https():
+            connection.leave()
+
+    async def stop_accepting(self, *, whole: bool) -> None:
+        """Accept no more, see `ServerEngine`."""
+        listening, self._listening = self._listening, []
+        loop = asyncio.get_running_loop()
+        for server, sock in listening:
+            if whole:
+                # New SYNs are turned away by the kernel from here on; those it has completed
+                # belong to clients that believe they are connected, so they are served.
+                sock.listen(0)
+            server.close()
+            if whole:
+                for accepted in _queued(sock):
+                    await loop.connect_accepted_socket(
+                        self._connection, accepted, ssl=self._config.ssl
+                    )
+                with contextlib.suppress(OSError):
+                    # Ends the listening for every process that shares the socket.
+                    sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+        for connection in list(self._connections.connections):
+            if not isinstance(connection, LeavingHttpProtocol):
+                connection.shutdown()  # a websocket closes with 1012, service restart
+
+    def cut_idle(self) -> None:
+        """Close the connections on which nobody is asking."""
+        for connection in self._https():
+            connection.cut_if_idle()
+
+    def cut_half_heads(self) -> None:
+        """Close the connections that began a request head and never ended it."""
+        instant = asyncio.get_running_loop().time() - HALF_HEAD_SECONDS
+        for connection in self._https():
+            connection.cut_if_asking_since(instant)
+
+    def cancel(self) -> None:
+        """Cancel what is still being answered."""
+        for task in list(self._connections.tasks):
+            task.cancel("shutdown")
+
+    async def close(self) -> None:
+        """Close every connection that is left."""
+        if self._date is not None:
+            self._date.cancel()
+        for server, sock in self._listening:
+            server.close()
+            sock.close()
+        self._listening = []
+        for connection in list(self._connections.connections):
+            connection.transport.close()
+        await asyncio.sleep(0)  # let the closes reach their sockets
+
+    def _https(self) -> list[LeavingHttpProtocol]:
+        return [c for c in self._connections.connections if isinstance(c, LeavingHttpProtocol)]
+
+
+def _queued(sock: socket.socket) -> list[socket.socket]:
+    """Accept what the kernel has queued on a listening socket."""
+    accepted: list[socket.socket] = []
+    while True:
+        try:
+            connection, _ = sock.accept()
+        except (BlockingIOError, InterruptedError):
+            return accepted
+        except OSError:
+            # A client that left the queue again, or no descriptor left: nothing to be served.
+            return accepted
+        connection.settimeout(0)
+        accepted.append(connection)
+
+
+def _said_already(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(
+        ("Exception in ASGI application", "ASGI callable returned without")
+    )

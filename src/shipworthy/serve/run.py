@@ -1,0 +1,210 @@
+"""What `shipworthy run` is: check, bind, supervise, and end with a code that says how it went."""
+
+import asyncio
+import secrets
+import socket
+import ssl
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# Every room that has a section registers it when it is imported, and this imports them all.
+import shipworthy.assembly  # noqa: F401
+from shipworthy.errors import SettingsInvalid, StartFailed, TargetInvalid
+from shipworthy.lifecycle import Exit, LifecycleSettings
+from shipworthy.operations import OperationsSettings
+from shipworthy.serve.channel import Channel
+from shipworthy.serve.order import Order
+from shipworthy.serve.reload import code_changes
+from shipworthy.serve.settings import ServeSettings
+from shipworthy.serve.sockets import address_of, listen_tcp, listen_unix
+from shipworthy.serve.supervision import Leave, SupervisionRule
+from shipworthy.serve.supervisor import ReadyFacts, Supervisor, start_worker
+from shipworthy.serve.target import entrypoint, parse_target
+from shipworthy.settings import Loaded, load
+from shipworthy.telemetry import start_logging
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """The command line of `run`; `overrides` are settings by key, as text."""
+
+    target: str | None
+    config: Path | None = None
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    reload: bool = False
+    on_ready: Callable[[ReadyFacts], None] | None = None
+
+
+def run(options: RunOptions) -> int:
+    """Serve the target until told to leave; returns the exit code (see `Exit`).
+
+    Takes over SIGTERM and SIGINT of this process and writes what went wrong to standard error in
+    one sentence. Blocks; call it from the main thread.
+    """
+    directory = Path.cwd()
+    try:
+        target = options.target or entrypoint(directory)
+        parse_target(target)
+        settings = load(file=options.config, directory=directory, overrides=options.overrides)
+        _refuse_impossible(settings)
+        return _serve(options, target, directory, settings)
+    except TargetInvalid as error:
+        return _say(error, Exit.MISUSE)
+    except SettingsInvalid as error:
+        return _say(error, Exit.SETTINGS)
+    except StartFailed as error:
+        return _say(error, Exit.START_FAILED)
+
+
+def survey_target(options: RunOptions) -> dict[str, Any]:
+    """Import the target in a worker process and return what `run` would do to it.
+
+    Raises `StartFailed` with the worker's sentence when the app cannot be imported in time.
+    """
+    directory = Path.cwd()
+    target = options.target or entrypoint(directory)
+    parse_target(target)
+    settings = load(file=options.config, directory=directory, overrides=options.overrides)
+    _refuse_impossible(settings)
+    start_seconds = settings.of(LifecycleSettings).start_seconds
+    return asyncio.run(_survey(options, target, directory, start_seconds))
+
+
+async def _survey(
+    options: RunOptions, target: str, directory: Path, start_seconds: float
+) -> dict[str, Any]:
+    ours, theirs = socket.socketpair()
+    process = await start_worker(
+        Order(
+            target=target,
+            directory=str(directory),
+            config=str(options.config) if options.config else None,
+            overrides=options.overrides,
+            channel_fd=theirs.fileno(),
+            listen_fds=(),
+            generation=0,
+            survey=True,
+        )
+    )
+    theirs.close()
+    channel = await Channel.over(ours)
+
+    async def first() -> dict[str, Any]:
+        async for message in channel.messages():
+            return message
+        return {"kind": "failed", "because": "the process that imported it ended without a word"}
+
+    listening = asyncio.create_task(first())
+    await asyncio.wait({listening}, timeout=start_seconds)
+    channel.close()
+    if not listening.done():
+        listening.cancel()
+        process.kill()
+        await process.wait()
+        raise StartFailed(f"importing '{target}' took longer than {start_seconds:g} s")
+    await process.wait()
+    message = listening.result()
+    if message["kind"] == "failed":
+        raise StartFailed(message["because"])
+    report: dict[str, Any] = message["report"]
+    return {"target": target, "environment": "", **report}
+
+
+def _serve(options: RunOptions, target: str, directory: Path, settings: Loaded) -> int:
+    serve = settings.of(ServeSettings)
+    operations = settings.of(OperationsSettings)
+    lifecycle = settings.of(LifecycleSettings)
+    tls = bool(serve.tls_cert)
+    if serve.uds:
+        sock = listen_unix(Path(serve.uds), backlog=serve.backlog)
+    else:
+        sock = listen_tcp(serve.host, serve.port, backlog=serve.backlog, option="--port")
+    try:
+        operations_sock = listen_tcp(
+            operations.host, operations.port, backlog=128, option="--ops-port"
+        )
+    except StartFailed:
+        sock.close()
+        raise
+    url, operations_url = address_of(sock, tls=tls), address_of(operations_sock)
+    token = operations.token.reveal() or secrets.token_urlsafe(24)
+    said_ready = False
+
+    def ready(pid: int) -> None:
+        nonlocal said_ready
+        if said_ready:
+            return
+        said_ready = True
+        facts = ReadyFacts(url=url, operations_url=operations_url, token=token, pid=pid)
+        (options.on_ready or _announce)(facts)
+
+    supervisor = Supervisor(
+        target=target,
+        directory=directory,
+        config=options.config,
+        overrides=options.overrides,
+        settings=settings,
+        rule=SupervisionRule(
+            start_seconds=lifecycle.start_seconds,
+            grace_seconds=lifecycle.grace_seconds,
+            waits_for_change=options.reload,
+        ),
+        sockets=[sock],
+        operations_socket=operations_sock,
+        token=token,
+        on_ready=ready,
+    )
+    stop_logging = start_logging(settings)
+    try:
+        left = asyncio.run(supervisor.run(code_changes(directory) if options.reload else None))
+    finally:
+        stop_logging()
+        if serve.uds:
+            Path(serve.uds).unlink(missing_ok=True)
+    return _farewell(left, target)
+
+
+def _farewell(left: Leave, target: str) -> int:
+    if left.code is not Exit.CLEAN:
+        sys.stderr.write(f"shipworthy: '{target}': {left.because}\n")
+    return left.code
+
+
+def _announce(facts: ReadyFacts) -> None:
+    """Say on a terminal where everything is; the token is shown nowhere else."""
+    err = sys.stderr
+    err.write(f"shipworthy: the app answers at {facts.url}\n")
+    err.write(f"shipworthy: the operations port is at {facts.operations_url}\n")
+    if err.isatty():
+        err.write(f"shipworthy: token for its /api: {facts.token}\n")
+    err.flush()
+
+
+def _say(error: Exception, code: Exit) -> int:
+    for line in str(error).splitlines():
+        sys.stderr.write(f"shipworthy: {line}\n")
+    return code
+
+
+def _refuse_impossible(settings: Loaded) -> None:
+    """Raise `SettingsInvalid` for what this environment refuses, and for what cannot work."""
+    problems = [*settings.refusals(), *settings.of(LifecycleSettings).rule.problems()]
+    serve = settings.of(ServeSettings)
+    if bool(serve.tls_cert) != bool(serve.tls_key):
+        given, missing = ("tls_cert", "tls_key") if serve.tls_cert else ("tls_key", "tls_cert")
+        problems.append(f"serve.{given} is set and serve.{missing} is not: TLS needs both")
+    elif serve.tls_cert:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(serve.tls_cert, serve.tls_key)
+        except FileNotFoundError:
+            missing = next(f for f in (serve.tls_cert, serve.tls_key) if not Path(f).exists())
+            problems.append(f"there is no TLS file {missing}")
+        except OSError as error:  # ssl.SSLError is one
+            problems.append(
+                f"the TLS files {serve.tls_cert} and {serve.tls_key} cannot be used: {error}"
+            )
+    if problems:
+        raise SettingsInvalid(problems)

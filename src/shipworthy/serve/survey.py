@@ -1,0 +1,54 @@
+"""What `run` would do to an app, found out without serving it: `run --dry-run`."""
+
+import gc
+import sys
+from typing import Any
+
+from shipworthy.redact import redact
+from shipworthy.settings import Loaded
+from shipworthy.web import framework_of, guards
+
+
+def survey(app: Any, settings: Loaded) -> dict[str, Any]:
+    """Describe the imported app: framework, engines, guards with their modes, what is not done."""
+    framework = framework_of(app)
+    engines = _engines()
+    return {
+        "framework": framework.name,
+        "framework_version": framework.version,
+        "interface": framework.kind,
+        "engines": engines,
+        "guards": [{"guard": name, "mode": mode} for name, mode in guards(settings)],
+        "not_done": _not_done(framework.kind, engines=bool(engines)),
+    }
+
+
+def _engines() -> list[dict[str, str]]:
+    """Find the SQLAlchemy engines that importing the app has made; later ones are not seen here."""
+    sqlalchemy = sys.modules.get("sqlalchemy.engine")
+    if sqlalchemy is None:
+        return []
+    found = [thing for thing in gc.get_objects() if isinstance(thing, sqlalchemy.Engine)]
+    return sorted(
+        (
+            {
+                "url": redact(engine.url.render_as_string(hide_password=True)),
+                "driver": engine.driver,
+                "pool": type(engine.pool).__name__,
+            }
+            for engine in found
+        ),
+        key=lambda engine: engine["url"],
+    )
+
+
+def _not_done(kind: str, *, engines: bool) -> list[str]:
+    """Say what cannot be done safely to an app nobody wants to change."""
+    unawaited = "tasks made with asyncio.create_task and not awaited are not waited for at shutdown"
+    threads = "a thread cannot be ended: one that outlives the grace period is named, then left"
+    sentences = [unawaited, threads]
+    if kind == "wsgi":
+        sentences.append("a WSGI handler runs in a thread, so it cannot be cancelled either")
+    if engines:
+        sentences.append("the engines are only listed: no pool, query or timeout is changed")
+    return sentences

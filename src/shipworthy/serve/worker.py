@@ -1,0 +1,328 @@
+"""The worker process: imports the app, serves it, leaves in order when told.
+
+Started by the supervisor as `python -P -m shipworthy.serve ORDER`; `-P` keeps a stray module in
+the working directory from standing in for one of ours or of the standard library.
+"""
+
+import asyncio
+import ctypes
+import faulthandler
+import os
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from shipworthy.assembly import Hardened, harden
+from shipworthy.clock import SYSTEM_CLOCK
+from shipworthy.errors import ShipworthyError, StartFailed
+from shipworthy.events import Event, Severity, emit, event
+from shipworthy.lifecycle import (
+    DrainFacts,
+    Exit,
+    LifecycleSettings,
+    Phase,
+    Signal,
+    ignore_signals,
+    signals_of,
+)
+from shipworthy.serve.channel import Channel
+from shipworthy.serve.driver import LifespanDriver
+from shipworthy.serve.engine import ServerEngine, UvicornEngine
+from shipworthy.serve.order import Order
+from shipworthy.serve.settings import ServeSettings
+from shipworthy.serve.supervision import Word
+from shipworthy.serve.survey import survey
+from shipworthy.serve.target import AppRaised, load_target, parse_target
+from shipworthy.settings import Loaded, load
+from shipworthy.telemetry import start_logging
+
+HEARTBEAT_SECONDS = 0.25
+# How often the drain looks at its facts; far below any of its bounds.
+DRAIN_TICK_SECONDS = 0.02
+FLUSH_SECONDS = 0.5
+# The stop hooks have their own bounds; this is what the shells around them may add.
+STOP_SLACK_SECONDS = 0.5
+
+
+@event(severity=Severity.WARNING)
+class RequestsCancelled(Event):
+    """The drain time was over: what was still in flight was cancelled."""
+
+    requests: list[dict[str, Any]]
+
+
+def main(text: str) -> int:
+    """Run one worker to its end, as `text` orders, and return its exit code."""
+    faulthandler.enable(all_threads=True)
+    _end_with_parent()
+    # Ctrl-C reaches the whole foreground group; only the supervisor decides what it means.
+    ignore_signals(Signal.SIGINT)
+    order = Order.from_text(text)
+    wire = socket.socket(fileno=order.channel_fd)
+    settings = load(
+        file=Path(order.config) if order.config else None,
+        directory=Path(order.directory),
+        overrides=order.overrides,
+    )
+    stop_logging = start_logging(settings)
+    sys.path.insert(0, order.directory)
+    try:
+        app = load_target(parse_target(order.target))
+        if order.survey:
+            return _once(wire, "survey", report=survey(app, settings))
+        hardened = harden(app, settings=settings)
+    except AppRaised as error:
+        sys.stderr.write(error.trace)
+        sys.stderr.flush()
+        _once(wire, "failed", because=str(error))
+        return Exit.START_FAILED
+    except ShipworthyError as error:
+        _once(wire, "failed", because=str(error))
+        return Exit.START_FAILED
+    sockets = [socket.socket(fileno=fd) for fd in order.listen_fds]
+    worker = Worker(hardened, sockets, settings)
+    loop = _new_loop(settings.of(ServeSettings).loop)
+    asyncio.set_event_loop(loop)
+    code = loop.run_until_complete(worker.run(wire))
+    stop_logging()
+    # What is left now are threads that nobody can end: they get what is left of their time.
+    _bound_exit(worker.exit_seconds())
+    return code
+
+
+class Worker:
+    """One app, one engine, one pipe; everything on one event loop."""
+
+    def __init__(self, hardened: Hardened, sockets: list[socket.socket], settings: Loaded) -> None:
+        serve = settings.of(ServeSettings)
+        self._hardened = hardened
+        self._lifecycle = hardened.lifecycle
+        self._times = settings.of(LifecycleSettings)
+        self._sockets = sockets
+        self._driver = LifespanDriver(hardened)
+        self._engine: ServerEngine = UvicornEngine(
+            hardened,
+            root_path=serve.root_path,
+            keep_alive_seconds=serve.keep_alive_seconds,
+            backlog=serve.backlog,
+            tls=(serve.tls_cert, serve.tls_key) if serve.tls_cert else None,
+        )
+        self._channel: Channel
+        self._told = asyncio.Event()
+        # Whether the whole service leaves. A SIGTERM to this process alone does not say so, and
+        # then the socket must go on listening for the next worker.
+        self._whole = False
+        self._gone_at: float | None = None
+
+    async def run(self, wire: socket.socket) -> int:
+        """Start, serve until told to leave, drain, stop; returns the exit code."""
+        self._channel = await Channel.over(wire)
+        loop = asyncio.get_running_loop()
+        with signals_of(loop, {Signal.SIGTERM: self._begin_drain}):
+            listening = asyncio.create_task(self._listen(), name="supervisor")
+            self._channel.send("hello", pid=os.getpid())
+            beating = asyncio.create_task(self._beat(), name="heartbeat")
+            try:
+                code = await self._life()
+            finally:
+                beating.cancel()
+                listening.cancel()
+            await self._channel.flush(FLUSH_SECONDS)
+            self._channel.close()
+        return code
+
+    def exit_seconds(self) -> float:
+        """Return how long the process may still take to end once its loop is done."""
+        if self._gone_at is None:
+            return self._times.stop_seconds
+        left = self._gone_at + self._times.grace_seconds - SYSTEM_CLOCK.now()
+        return max(0.1, min(self._times.stop_seconds, left - 1.0))
+
+    async def _life(self) -> int:
+        starting = asyncio.create_task(self._start(), name="start")
+        told = asyncio.create_task(self._told.wait(), name="told")
+        await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            clean = await self._driver.abandon(self._times.stop_seconds)
+            self._channel.send("bye", clean=clean, report={}, metrics={})
+            return Exit.START_FAILED
+        try:
+            starting.result()
+        except StartFailed as error:
+            told.cancel()
+            self._channel.send("failed", because=str(error))
+            return Exit.START_FAILED
+        self._report()
+        self._channel.send("ready")
+        await told
+        await self._drain()
+        report = await self._stop()
+        self._channel.send(
+            "bye", clean=True, report=report, metrics=self._hardened.registry.snapshot()
+        )
+        return Exit.CLEAN
+
+    async def _start(self) -> None:
+        await self._driver.start()
+        await self._engine.start(self._sockets, self._driver.state)
+
+    async def _drain(self) -> None:
+        """Advance the drain by its facts and do what each phase asks, until nothing is left."""
+        engine, lifecycle = self._engine, self._lifecycle
+        engine.begin_leaving()
+        seen = Phase.READY
+        draining_at = 0.0
+        while True:
+            census = engine.census()
+            phase = lifecycle.advance(
+                DrainFacts(
+                    # A request is in flight from the first byte of its head to the end of its
+                    # last background task: the engine sees the one, the line of guards the other.
+                    in_flight=max(len(self._hardened.in_flight), census.busy + census.upgraded)
+                    + census.asking,
+                    idle_connections=census.idle,
+                    quiet_seconds=engine.quiet_seconds(),
+                )
+            )
+            now = SYSTEM_CLOCK.now()
+            if phase is not seen:
+                if phase is Phase.FORCED:
+                    self._force()
+                if phase.reached(Phase.DRAINING) and not seen.reached(Phase.DRAINING):
+                    draining_at = now
+                    await engine.stop_accepting(whole=self._whole)
+                if phase is Phase.CANCELLING:
+                    emit(RequestsCancelled, requests=self._hardened.in_flight.describe())
+                    engine.cancel()
+                seen = phase
+                self._report()
+            if phase.reached(Phase.STOPPING):
+                return
+            if phase is Phase.DRAINING:
+                engine.cut_half_heads()
+                if now - draining_at >= self._times.idle_grace_seconds:
+                    engine.cut_idle()
+            await asyncio.sleep(DRAIN_TICK_SECONDS)
+
+    async def _stop(self) -> dict[str, Any]:
+        """Run the app's shutdown and ours, bounded; what does not end is named and left behind."""
+        await self._engine.close()
+        stopping = asyncio.create_task(self._driver.stop(), name="stop")
+        left_seconds = self._lifecycle.drain.stop_by - SYSTEM_CLOCK.now()
+        done, _ = await asyncio.wait({stopping}, timeout=left_seconds + STOP_SLACK_SECONDS)
+        if not done:
+            stopping.cancel()
+            await self._driver.abandon(STOP_SLACK_SECONDS)
+        return (await self._lifecycle.stop()).to_dict()
+
+    def _force(self) -> NoReturn:
+        """End now, with the stacks of all that is left behind."""
+        self._channel.send("bye", clean=False, report={}, metrics={})
+        requests = self._hardened.in_flight.describe()
+        self._hardened.close_log(FLUSH_SECONDS)
+        sys.stderr.write(f"forced to leave with {len(requests)} requests in flight: {requests}\n")
+        faulthandler.dump_traceback(all_threads=True)
+        os._exit(Exit.FORCED)
+
+    def _begin_drain(self) -> None:
+        """Begin to leave; twice is the same as once: signal and word may both come."""
+        if self._told.is_set():
+            return
+        self._gone_at = SYSTEM_CLOCK.now()
+        self._lifecycle.begin_drain()
+        self._told.set()
+
+    async def _listen(self) -> None:
+        """Do what the supervisor says; when it is gone, leave as if told to."""
+        async for message in self._channel.messages():
+            match message["kind"]:
+                case Word.DRAIN | Word.RETIRE as word:
+                    self._whole = word == Word.DRAIN
+                    self._begin_drain()
+                case Word.ESCALATE:
+                    self._lifecycle.escalate()
+                    if self._lifecycle.phase is Phase.FORCED:
+                        self._force()
+                case "ask":
+                    self._answer(message["number"], message["question"])
+        self._whole = True
+        self._begin_drain()
+
+    def _answer(self, number: int, question: str) -> None:
+        facts: Any
+        if question == "metrics":
+            facts = self._hardened.registry.snapshot()
+        else:
+            facts = self._hardened.in_flight.describe()
+        self._channel.send("answer", number=number, facts=facts)
+
+    async def _beat(self) -> None:
+        while True:
+            self._report()
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    def _report(self) -> None:
+        census = self._engine.census()
+        ready = self._lifecycle.ready()
+        self._channel.send(
+            "state",
+            phase=self._lifecycle.phase,
+            ready=ready.ok,
+            because=ready.because,
+            in_flight=len(self._hardened.in_flight),
+            connections=census.total,
+            rss_bytes=_rss_bytes(),
+            health=self._lifecycle.health().to_dict(),
+        )
+
+
+def _new_loop(kind: str) -> asyncio.AbstractEventLoop:
+    if kind == "uvloop":
+        import uvloop
+
+        return uvloop.new_event_loop()
+    return asyncio.new_event_loop()
+
+
+def _once(wire: socket.socket, kind: str, **facts: Any) -> int:
+    """Say one thing before there is a loop, and be done."""
+
+    async def say() -> None:
+        channel = await Channel.over(wire)
+        channel.send(kind, **facts)
+        await channel.flush(FLUSH_SECONDS)
+        channel.close()
+
+    asyncio.run(say())
+    return Exit.CLEAN
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the supervisor dies (Linux; elsewhere the pipe tells)."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, int(Signal.SIGTERM))
+
+
+def _rss_bytes() -> int:
+    try:
+        pages = int(Path("/proc/self/statm").read_bytes().split()[1])
+    except (OSError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _bound_exit(seconds: float) -> None:
+    """End the process after `seconds` though a thread does not; the stacks tell which."""
+
+    def end() -> None:
+        time.sleep(seconds)
+        sys.stderr.write(f"a thread was still running {seconds:.1f} s after the shutdown\n")
+        faulthandler.dump_traceback(all_threads=True)
+        os._exit(Exit.FORCED)
+
+    threading.Thread(target=end, name="exit-bound", daemon=True).start()

@@ -1,0 +1,163 @@
+"""From all that was said to the values that hold, each with its origin."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, cast, final
+
+from shipworthy.errors import SettingsInvalid
+from shipworthy.settings.convert import from_text, from_toml, nearest, shown
+from shipworthy.settings.declare import (
+    ENVIRONMENTS,
+    Environment,
+    Kind,
+    Option,
+    options_of,
+    sections,
+)
+from shipworthy.settings.sources import (
+    Document,
+    Said,
+    open_to_all,
+    read_document,
+    said_in_document,
+    said_in_environment,
+    said_on_command_line,
+)
+
+S = TypeVar("S")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One setting as it holds: what is shown of it, and who said so."""
+
+    key: str
+    shown: str
+    origin: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """All sections as they hold in this process; immutable, so free to share."""
+
+    environment: Environment
+    file: str
+    values: tuple[Value, ...]
+    notes: tuple[str, ...]
+    _sections: Mapping[type[Any], Any] = field(repr=False)
+
+    def of(self, section: type[S]) -> S:
+        """Return the section, as an instance of its dataclass."""
+        return cast("S", self._sections[section])
+
+    def refusals(self) -> list[str]:
+        """Return what this environment refuses, one sentence for each."""
+        return [
+            sentence
+            for section in self._sections.values()
+            if (refusals := getattr(section, "refusals", None)) is not None
+            for sentence in refusals(self.environment)
+        ]
+
+
+def load(
+    *,
+    file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    overrides: Mapping[str, str] | None = None,
+    environment: Environment | None = None,
+) -> Loaded:
+    """Read every registered section; what is said later in this list wins.
+
+    The default, the default of the environment, `file` (else `shipworthy.toml` of `directory`, else
+    `[tool.shipworthy]` of its `pyproject.toml`), the file's `[profile.<environment>.<section>]`,
+    `SHIPWORTHY_<SECTION>__<KEY>`, for secrets `..._FILE`, and `overrides` (text by key, from the
+    command line). The environment is `SHIPWORTHY_ENV`, unless `environment` names another.
+
+    Raises `SettingsInvalid` with every problem found, each with its place.
+    """
+    environ = os.environ if environ is None else environ
+    problems: list[str] = []
+    options = {option.key: option for cls in sections() for option in options_of(cls)}
+    named = _environment(environ, problems)
+    environment = environment or named
+    document = read_document(file, directory or Path.cwd(), problems)
+    chosen, others = (
+        said_in_document(document, environment, options, problems) if document else ([], [])
+    )
+    from_environ, notes = said_in_environment(environ, options, problems)
+    chosen += from_environ
+    chosen += said_on_command_line(overrides or {}, options, problems)
+
+    held = {
+        key: (option.default_in(environment), _default_origin(option, environment))
+        for key, option in options.items()
+    }
+    # What is overruled is read too: it would stop the next start, on the day it counts.
+    _read(others, options, problems)
+    held |= _read(chosen, options, problems)
+    if problems:
+        raise SettingsInvalid(problems)
+    if document:
+        notes += _secrets_in_file(document, chosen, options)
+    return Loaded(
+        environment=environment,
+        file=document.name if document else "",
+        values=tuple(
+            Value(key, shown(options[key], value), origin) for key, (value, origin) in held.items()
+        ),
+        notes=tuple(notes),
+        _sections={
+            cls: cls(**{option.field: held[option.key][0] for option in options_of(cls)})
+            for cls in sections()
+        },
+    )
+
+
+def _environment(environ: Mapping[str, str], problems: list[str]) -> Environment:
+    named = environ.get("SHIPWORTHY_ENV") or "development"
+    for environment in ENVIRONMENTS:
+        if named == environment:
+            return environment
+    problems.append(
+        f"SHIPWORTHY_ENV: no such environment '{named}'{nearest(named, ENVIRONMENTS)}; there are "
+        f"{', '.join(ENVIRONMENTS)}"
+    )
+    return "development"
+
+
+def _default_origin(option: Option, environment: Environment) -> str:
+    return f"{environment} default" if environment in option.profiles else "default"
+
+
+def _read(
+    said: list[Said], options: Mapping[str, Option], problems: list[str]
+) -> dict[str, tuple[Any, str]]:
+    read: dict[str, tuple[Any, str]] = {}
+    for one in said:
+        convert = from_text if one.is_text else from_toml
+        try:
+            read[one.key] = (convert(options[one.key], one.raw), one.origin)
+        except ValueError as error:
+            problems.append(f"{one.key}: {error} (from {one.origin})")
+    return read
+
+
+def _secrets_in_file(
+    document: Document, said: list[Said], options: Mapping[str, Option]
+) -> list[str]:
+    return [
+        f"{one.key}: the secret stands in {one.origin}; "
+        + (
+            open_to_all(document.mode)
+            or f"a file of its own, named by {options[one.key].variable}_FILE, is kept out of "
+            f"version control more easily"
+        )
+        for one in said
+        if options[one.key].kind is Kind.SECRET and not one.is_text
+    ]

@@ -1,0 +1,186 @@
+"""Where log lines go: one descriptor, written by one thread, never waited for."""
+
+import atexit
+import contextlib
+import os
+import queue
+import select
+import threading
+import time
+import weakref
+from typing import final
+
+from shipworthy.events import Metric
+from shipworthy.telemetry.lines import line, timestamp
+from shipworthy.telemetry.metrics import Registry
+
+# Lines that wait for a slow reader. 1 MiB is some 4,000 lines.
+HELD_BYTES = 1024 * 1024
+# How long lines gather before the thread writes them together: each time it wakes, it costs the
+# process two thread switches, which a line per request should not.
+GATHER_SECONDS = 0.02
+# As much as a pipe takes in one piece (POSIX), so that the lines of several processes that share
+# the pipe are not mixed within a line.
+PIECE_BYTES = select.PIPE_BUF
+# How long a line may be held when the interpreter ends and nobody called `close`.
+_EXIT_SECONDS = 1.0
+# How often a write to a full descriptor in non-blocking mode looks whether `close` gave up.
+_LOOK_SECONDS = 0.1
+
+_DROPPED = Metric(
+    "shipworthy_log_lines_dropped_total",
+    "counter",
+    "Log lines that were dropped, because nobody took the ones before them.",
+)
+
+
+@final
+class AccessLog:
+    """Takes lines at once and writes them to `stream_fd` from a thread of its own.
+
+    `write` never waits: what a slow or blocked reader leaves no room for is dropped, counted in
+    `dropped`, and said in the log as soon as there is room. Safe from any thread, from signal
+    handlers and after a fork. The descriptor is borrowed and stays open. `human` says for whom
+    the lines are written: people at a terminal, or programs (JSON).
+    """
+
+    def __init__(self, stream_fd: int, *, human: bool, held_bytes: int = HELD_BYTES) -> None:
+        self.human = human
+        self.dropped = 0
+        self._fd = stream_fd
+        self._limit_bytes = held_bytes
+        self._told = 0
+        self._closed = False
+        self._deadline = float("inf")
+        self._begin()
+        _living.add(self)
+
+    def write(self, text: bytes) -> None:
+        """Take a line with its newline; at once, and dropped when there is no room."""
+        size = len(text)
+        if self._held_bytes + size > self._limit_bytes or self._closed:
+            self.dropped += 1
+            return
+        # Single statements without a call in them: no thread switch comes between load and store.
+        self._held_bytes += size
+        self._lines.put(text)
+        if self._thread is None:
+            self._start()
+
+    def close(self, timeout_seconds: float) -> bool:
+        """Write what is held, for at most `timeout_seconds`; tell whether that was long enough.
+
+        Lines that come later are dropped. May be called more than once.
+        """
+        self._closed = True
+        atexit.unregister(self._at_exit)
+        thread = self._thread
+        if thread is None:
+            return True
+        self._deadline = min(self._deadline, time.monotonic() + timeout_seconds)
+        self._closing.set()
+        self._lines.put(None)
+        thread.join(timeout_seconds)
+        if not thread.is_alive():
+            return True
+        # Nobody takes the lines; the thread ends with the write it is in.
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self.dropped += self._lines.get_nowait() is not None
+        self._lines.put(None)
+        return False
+
+    def _begin(self) -> None:
+        """Start empty: also in the child of a fork, where the parent's lines are not ours."""
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._held_bytes = 0
+        self._thread: threading.Thread | None = None
+        # Reentrant, because a signal handler may log while its thread is just here.
+        self._starting = threading.RLock()
+        self._closing = threading.Event()
+
+    def _start(self) -> None:
+        # Not before the first line: a server that loads the application and then forks its workers
+        # would leave the thread behind.
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="shipworthy-log", daemon=True
+                )
+                self._thread.start()
+                atexit.register(self._at_exit)
+
+    def _at_exit(self) -> None:
+        self.close(_EXIT_SECONDS)
+
+    def _run(self) -> None:
+        taken: bytes | None = b""
+        while taken is not None:
+            taken = self._lines.get()
+            self._closing.wait(GATHER_SECONDS)
+            piece, count = b"", 0
+            while taken is not None:
+                if piece and len(piece) + len(taken) > PIECE_BYTES:
+                    self._put(piece, count)
+                    piece, count = b"", 0
+                piece += taken
+                count += 1
+                try:
+                    taken = self._lines.get_nowait()
+                except queue.Empty:
+                    break
+            self._put(piece, count)
+
+    def _put(self, piece: bytes, count: int) -> None:
+        size = len(piece)
+        missing = self.dropped - self._told
+        if missing and self._write(_notice(missing, human=self.human)):
+            self._told += missing
+        if not self._write(piece):
+            self.dropped += count
+        self._held_bytes -= size
+
+    def _write(self, piece: bytes) -> bool:
+        rest = memoryview(piece)
+        while rest:
+            try:
+                rest = rest[os.write(self._fd, rest) :]
+            except BlockingIOError:
+                # Somebody who shares the descriptor set it non-blocking.
+                if time.monotonic() >= self._deadline:
+                    return False
+                room = select.poll()
+                room.register(self._fd, select.POLLOUT)
+                room.poll(_LOOK_SECONDS * 1000)
+            except OSError:
+                # The reader is gone or the disk is full. There is nobody to tell it to but the
+                # counter; the next lines are tried again.
+                return False
+        return True
+
+
+def log_metrics(registry: Registry, log: AccessLog) -> None:
+    """Register what `log` had to drop in `registry`."""
+    registry.running_total(_DROPPED, read=lambda: log.dropped)
+
+
+def _notice(missing: int, *, human: bool) -> bytes:
+    fields = {
+        "ts": timestamp(time.time()),
+        "level": "warning",
+        "logger": "shipworthy.telemetry",
+        "message": "log lines were dropped, because nobody took the ones before them",
+        "dropped": missing,
+    }
+    return line(fields, human=human)
+
+
+_living: "weakref.WeakSet[AccessLog]" = weakref.WeakSet()
+
+
+def _begin_in_child() -> None:
+    for log in _living:
+        log._begin()  # noqa: SLF001 - the same module
+
+
+os.register_at_fork(after_in_child=_begin_in_child)

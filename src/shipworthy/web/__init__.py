@@ -1,0 +1,71 @@
+"""The line of guards around an application: ids, access line, drain gate, problems, probes.
+
+`Line` is the one ASGI class; a guard is a small object with any of `enter`, `received`,
+`starting`, `ended` and `leave`. A guard may raise; only `Problems` answers. Also here: how a WSGI
+application is served, how the application's lifespan joins ours, how an application is asked
+in-process, and what framework it is.
+
+Not here: when a process drains and what its checks say (`lifecycle`), how numbers and lines leave
+the process (`telemetry`), and which guards an application gets (`assembly`).
+"""
+
+from shipworthy.web.access import Access
+from shipworthy.web.ask import Heard, Unanswered, ask
+from shipworthy.web.context import Correlation, new_ids, parse_traceparent
+from shipworthy.web.drain import DrainGate, InFlight
+from shipworthy.web.frameworks import (
+    Framework,
+    asgi_of,
+    framework_of,
+    observe,
+    route_finder,
+)
+from shipworthy.web.health import ProbeRouteTaken, Probes
+from shipworthy.web.lifespan import AppLifespan, LifespanUnsupported, speak_lifespan
+from shipworthy.web.line import App, Call, Line, Message, Receive, Scope, Send
+from shipworthy.web.problems import (
+    AnswerMissing,
+    CallRefused,
+    ExceptionUnhandled,
+    Problems,
+    problem,
+)
+from shipworthy.web.settings import WebSettings, guards
+from shipworthy.web.wsgi import WsgiApp
+
+__all__ = [
+    "Access",
+    "AnswerMissing",
+    "App",
+    "AppLifespan",
+    "Call",
+    "CallRefused",
+    "Correlation",
+    "DrainGate",
+    "ExceptionUnhandled",
+    "Framework",
+    "Heard",
+    "InFlight",
+    "LifespanUnsupported",
+    "Line",
+    "Message",
+    "ProbeRouteTaken",
+    "Probes",
+    "Problems",
+    "Receive",
+    "Scope",
+    "Send",
+    "Unanswered",
+    "WebSettings",
+    "WsgiApp",
+    "asgi_of",
+    "ask",
+    "framework_of",
+    "guards",
+    "new_ids",
+    "observe",
+    "parse_traceparent",
+    "problem",
+    "route_finder",
+    "speak_lifespan",
+]

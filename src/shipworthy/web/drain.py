@@ -1,0 +1,97 @@
+"""The drain gate: who is being served, and what is still let in while the process leaves."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, final
+
+from shipworthy.errors import Draining
+from shipworthy.lifecycle import where
+from shipworthy.web.line import Call, Message
+
+_CLOSE = (b"connection", b"close")
+
+
+@final
+class InFlight:
+    """The calls that are being served, each from its first guard until its background tasks end.
+
+    Belongs to one event loop. Probes are not in it: they must not keep a process from leaving.
+    """
+
+    def __init__(self, *, now: Callable[[], float]) -> None:
+        self.calls: set[Call] = set()
+        self._now = now
+
+    def __len__(self) -> int:
+        return len(self.calls)
+
+    def oldest(self) -> Call | None:
+        """Return the call that is served longest, or None when there is none."""
+        return min(self.calls, key=_age, default=None)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return the calls as plain data, the oldest first, with the line each stands in."""
+        now = self._now()
+        return [
+            {
+                "method": call.record.method,
+                "route": call.route(),
+                "path": call.record.path,
+                "age_seconds": round(now - call.started, 3),
+                "request_id": call.record.request_id,
+                "status": call.status,
+                "task": where(call.task) if call.task is not None else "",
+            }
+            for call in sorted(self.calls, key=_age)
+        ]
+
+    def cancel_all(self) -> int:
+        """Cancel the tasks of all calls and return how many; does not wait for them to end.
+
+        A handler may swallow its cancellation, so whoever needs an end must look again.
+        """
+        tasks = {call.task for call in self.calls if call.task is not None}
+        for task in tasks:
+            task.cancel("shutdown")
+        return len(tasks)
+
+
+@final
+class DrainGate:
+    """Know what is in flight; while the process leaves, tell clients to go elsewhere.
+
+    Answers over HTTP/1.1 then end their connection (in HTTP/2 the server says it, and the header
+    is forbidden), and new websockets, which would outlive the drain, are refused with 503.
+    Requests are still served: an instance that is leaving must not fail anybody.
+    """
+
+    def __init__(self, in_flight: InFlight) -> None:
+        self.leaving = False
+        self._calls = in_flight.calls
+
+    def leave_now(self) -> None:
+        """Begin to turn clients away; there is no way back."""
+        self.leaving = True
+
+    def enter(self, call: Call) -> None:
+        """Count the call in, or raise `Draining` for a websocket that comes too late."""
+        if self.leaving and call.scope["type"] == "websocket":
+            raise Draining
+        if call.probe:
+            return
+        call.task = asyncio.current_task()
+        self._calls.add(call)
+
+    def starting(self, call: Call, message: Message) -> None:
+        """Let the answer end its connection when the process leaves."""
+        if self.leaving and call.scope["type"] == "http" and call.scope["http_version"] < "2":
+            headers = [h for h in message.get("headers", ()) if h[0].lower() != b"connection"]
+            message["headers"] = [*headers, _CLOSE]
+
+    def leave(self, call: Call) -> None:
+        """Count the call out."""
+        self._calls.discard(call)
+
+
+def _age(call: Call) -> float:
+    return call.started

@@ -1,0 +1,278 @@
+"""The line: one ASGI class that runs the guards around an application.
+
+It wraps send and receive once and gathers the request's headers once, however many guards there
+are; what a guard costs is a function call.
+"""
+
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, final
+
+from shipworthy.context import RequestRecord
+from shipworthy.errors import Rejected
+
+if TYPE_CHECKING:
+    import asyncio
+    from contextvars import Token
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+# Stands in a call until `Correlation` has made the record of its request.
+_NOBODY = RequestRecord(request_id="", correlation_id="", trace_id="", span_id="")
+
+
+class Answers(Protocol):
+    """What the line asks of `Problems`: the one place that answers when an application did not."""
+
+    holds: bool
+
+    def hold(self, call: "Call", message: Message) -> Awaitable[None]:
+        """Take a message of an answer that may have to be replaced."""
+        ...
+
+    async def finish(self, call: "Call") -> None:
+        """The application returned without ending its answer."""
+        ...
+
+    async def answer(self, call: "Call", error: BaseException) -> None:
+        """The application, or a guard, raised."""
+        ...
+
+
+@final
+class Call:
+    """One HTTP request or websocket on its way through the line; belongs to one task.
+
+    `app` is who will be asked: a guard may put another in its place. `status` is 0 until the
+    answer has started, `ended` is set when its last byte is handed to the server, `gone` when the
+    client left before that.
+    """
+
+    __slots__ = (
+        "_line",
+        "_receive",
+        "_send",
+        "app",
+        "ended",
+        "error",
+        "gone",
+        "headers",
+        "held",
+        "probe",
+        "record",
+        "scope",
+        "sent_bytes",
+        "stamp",
+        "started",
+        "status",
+        "task",
+        "token",
+    )
+
+    def __init__(self, line: "Line", scope: Scope, receive: Receive, send: Send) -> None:
+        self._line = line
+        self._receive = receive
+        self._send = send
+        self.scope = scope
+        self.app = line.app
+        # Of a repeated header this keeps the last; who must know looks into the scope again.
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.record = _NOBODY
+        self.status = 0
+        self.sent_bytes = 0
+        self.ended = False
+        self.gone = False
+        self.probe = False
+        self.error: BaseException | None = None
+        self.held: list[Message] | None = None
+        self.started = line.now()
+        self.task: asyncio.Task[Any] | None = None
+        # `Correlation` sets these: the header with the id, and the way back out of the context.
+        self.stamp: tuple[bytes, bytes]
+        self.token: Token[RequestRecord | None]
+
+    def route(self) -> str:
+        """Return the template of the route that serves the call, as far as it is known by now."""
+        record = self.record
+        if not record.route:
+            record.route = self._line.route_of(self.scope)
+        return record.route
+
+    async def receive(self) -> Message:
+        """Give the application its next message, past the guards that look at it."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect" and not self.ended:
+            self.gone = True
+        for received in self._line.received:
+            received(self, message)
+        return message
+
+    # Not a coroutine function, so that the server's own coroutine is handed through: one frame
+    # less for each message, and nothing to await when the message is passed on as it is.
+    def send(self, message: Message) -> Awaitable[None]:
+        """Take a message of the application's answer, past the guards, to the server."""
+        kind = message["type"]
+        if kind == "http.response.start":
+            if message["status"] == 500 and self._line.answers.holds:
+                return self._line.answers.hold(self, message)
+            return self.start(message)
+        if self.held is not None:
+            return self._line.answers.hold(self, message)
+        if kind == "http.response.body":
+            return self.body(message)
+        return self._send_rarer(kind, message)
+
+    def _send_rarer(self, kind: str, message: Message) -> Awaitable[None]:
+        if kind in ("websocket.accept", "websocket.http.response.start"):
+            return self.start(message)
+        if kind == "websocket.close" and self.status == 0:
+            return self._close_unaccepted(message)
+        if kind == "http.response.pathsend":
+            self._end()
+        return self._send(message)
+
+    def start(self, message: Message) -> Awaitable[None]:
+        """Hand the head of an answer to the server, with what the guards add to it."""
+        self.status = message.get("status", 101)
+        # Applications reuse messages and header lists, so neither is changed in place.
+        message = {**message}
+        for starting in self._line.starting:
+            starting(self, message)
+        return self._send(message)
+
+    def body(self, message: Message) -> Awaitable[None]:
+        """Hand a part of the body to the server; the last part ends the answer."""
+        self.sent_bytes += len(message.get("body", b""))
+        if not message.get("more_body", False):
+            self._end()
+        return self._send(message)
+
+    def end(self) -> None:
+        """State that the answer is over; guards are told once, however often this is said."""
+        if not self.ended:
+            self._end()
+
+    def _end(self) -> None:
+        self.ended = True
+        for ended in self._line.ended:
+            ended(self)
+
+    def _close_unaccepted(self, message: Message) -> Awaitable[None]:
+        """Refuse a handshake as the application asked, in words that can carry headers.
+
+        A close before the handshake is a 403 on the wire, written by the server. Where the server
+        lets us write it, ours says the same and has the request's id.
+        """
+        if self._writes_refusal():
+            return self.refuse(403, [(b"content-length", b"0")], b"")
+        self.status = 403
+        return self._send(message)
+
+    async def refuse(self, status: int, headers: Headers, body: bytes) -> None:
+        """Answer the call in place of the application, which must not have begun to."""
+        if self.scope["type"] == "http":
+            await self.start({"type": "http.response.start", "status": status, "headers": headers})
+            if self.scope["method"] == "HEAD":
+                body = b""
+            await self.body({"type": "http.response.body", "body": body})
+        elif self._writes_refusal():
+            await self.start(
+                {"type": "websocket.http.response.start", "status": status, "headers": headers}
+            )
+            await self.body({"type": "websocket.http.response.body", "body": body})
+        elif status != 500:
+            # Of an exception the server makes a 500 by itself.
+            self.status = 403
+            await self._send({"type": "websocket.close", "code": 1013, "reason": "try again later"})
+
+    def _writes_refusal(self) -> bool:
+        """Whether the answer to a websocket's handshake can be written by us.
+
+        Not towards Starlette's test client: it shows an application's tests the code of a close
+        before the handshake and the exception behind it, neither of which reaches a wire.
+        """
+        if "websocket.http.response" not in (self.scope.get("extensions") or ()):
+            return False
+        client = self.scope.get("client")
+        return not client or client[0] != "testclient"
+
+
+@final
+class Line:
+    """Guards around `app`, entered in the order given and left in reverse.
+
+    A guard is an object with any of: `enter(call)`, before the application is asked, which may
+    raise and may return an awaitable; `received(call, message)`, for each message the application
+    receives; `starting(call, message)`, which may put other headers in the place of
+    `message["headers"]` but not change those, which are the application's;
+    `ended(call)`, once, when the last byte of the answer is handed over; and `leave(call)`, when
+    the call is over with its background tasks. `ended` and `leave` also come to guards that the
+    call never reached, and must not raise.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        guards: Sequence[object],
+        *,
+        answers: Answers,
+        route_of: Callable[[Scope], str],
+        now: Callable[[], float],
+    ) -> None:
+        self.app = app
+        self.route_of = route_of
+        self.now = now
+        self.guards = tuple(guards)
+        self.answers = answers
+        self._enter = _hooks(guards, "enter")
+        self.received = _hooks(guards, "received")
+        self.starting = _hooks(guards, "starting")
+        self.ended = _hooks(guards[::-1], "ended")
+        self._leave = _hooks(guards[::-1], "leave")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one HTTP request or one websocket.
+
+        What the application raises is raised again after it has been answered, so that servers
+        and test clients see what they would see without the line. A refusal is not raised.
+        """
+        call = Call(self, scope, receive, send)
+        try:
+            for enter in self._enter:
+                waiting = enter(call)
+                if waiting is not None:
+                    await waiting
+            await call.app(scope, call.receive, call.send)
+            if not call.ended:
+                await self.answers.finish(call)
+        except Rejected as error:
+            await self.answers.answer(call, error)
+        except BaseException as error:
+            call.error = error
+            await self.answers.answer(call, error)
+            raise
+        finally:
+            if not call.ended:
+                call.end()
+            for leave in self._leave:
+                leave(call)
+            # The traceback in the error holds this frame: without this, a cycle for each failure.
+            del call
+
+
+def _hooks(guards: Sequence[object], name: str) -> tuple[Callable[..., Any], ...]:
+    found = (getattr(guard, name, None) for guard in guards)
+    return tuple(hook for hook in found if hook is not None)
+
+
+def nothing() -> Coroutine[Any, Any, None]:
+    """Return something to await that does nothing."""
+    return _nothing()
+
+
+async def _nothing() -> None:
+    return

@@ -1,0 +1,106 @@
+"""What every test gets: the event loop's name, real services, and nobody left behind."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+import services
+
+_PATIENCE_SECONDS = 2.0
+
+# CI decides whether a change may land, so it must say the same thing twice; new examples are looked
+# for where people work.
+settings.register_profile("ci", derandomize=True, print_blob=True)
+if os.environ.get("CI") == "true":
+    settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Async tests run on asyncio, the loop that servers use."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def nobody_left_behind() -> Iterator[None]:
+    """A test ends the processes and threads it started; what stays disturbs the next one.
+
+    Daemon threads count when they are ours by name. Costs some 50 us. Where /proc does not list
+    children (not on Linux), only threads are looked at.
+    """
+    children, threads = _children(), set(threading.enumerate())
+
+    yield
+
+    give_up = time.monotonic() + _PATIENCE_SECONDS
+    while (left := _left(children, threads)) and time.monotonic() < give_up:
+        time.sleep(0.005)
+    assert left == [], "the test left these behind; end them in the test"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[services.Server]:
+    """A PostgreSQL server: the one named or found, else one started for this run."""
+    yield from _served(services.postgres())
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[services.Server]:
+    """A MariaDB server: the one named or found, else one started for this run."""
+    yield from _served(services.mariadb())
+
+
+@pytest.fixture
+def postgres_url(postgres_server: services.Server) -> Iterator[str]:
+    """The URL of a new, empty PostgreSQL database, dropped after the test."""
+    with postgres_server.database() as url:
+        yield url
+
+
+@pytest.fixture
+def mariadb_url(mariadb_server: services.Server) -> Iterator[str]:
+    """The URL of a new, empty MariaDB database, dropped after the test."""
+    with mariadb_server.database() as url:
+        yield url
+
+
+def _served(server: "services.Started") -> Iterator[services.Server]:
+    try:
+        with server as running:
+            yield running
+    except services.Unavailable as missing:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{missing} (a skip would hide it under CI)", pytrace=False)
+        pytest.skip(str(missing))
+
+
+def _children() -> set[int]:
+    tracker = getattr(resource_tracker._resource_tracker, "_pid", None)
+    found: set[int] = set()
+    for listing in Path("/proc/self/task").glob("*/children"):
+        try:
+            found.update(map(int, listing.read_text().split()))
+        except FileNotFoundError:  # the thread ended meanwhile
+            continue
+    return found - {tracker} - services.running
+
+
+def _left(children: set[int], threads: set[threading.Thread]) -> list[str]:
+    return [f"process {pid}: {_command(pid)}" for pid in sorted(_children() - children)] + [
+        f"thread {thread.name}"
+        for thread in set(threading.enumerate()) - threads
+        if not thread.daemon or thread.name.startswith("shipworthy")
+    ]
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")[:200] or "(zombie)"
+    except OSError:
+        return "(gone)"

@@ -1,0 +1,136 @@
+"""Signals reach the loop, and afterwards all is as it was."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from shipworthy.lifecycle import Signal, ignore_signals, signals_of
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> object:
+    before = signal.getsignal(signal.SIGUSR1), signal.getsignal(signal.SIGUSR2)
+    yield
+    signal.signal(signal.SIGUSR1, before[0])
+    signal.signal(signal.SIGUSR2, before[1])
+
+
+async def test_a_signal_calls_its_callback_in_the_loop() -> None:
+    """Each signal has its own, called in the thread of the loop."""
+    loop = asyncio.get_running_loop()
+    one, two = asyncio.Event(), asyncio.Event()
+    threads = []
+
+    def first() -> None:
+        threads.append(threading.current_thread())
+        one.set()
+
+    with signals_of(loop, {Signal.SIGUSR1: first, Signal.SIGUSR2: two.set}):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        async with asyncio.timeout(5):
+            await one.wait()
+        only_the_first = not two.is_set()
+        os.kill(os.getpid(), signal.SIGUSR2)
+        async with asyncio.timeout(5):
+            await two.wait()
+
+    assert only_the_first
+    assert threads == [threading.main_thread()]
+
+
+async def test_leaving_brings_back_what_was_there() -> None:
+    """A function, the default and deafness come back, also after an exception inside."""
+
+    def theirs(number: int, frame: object) -> None:
+        """Handle it as the surrounding program does."""
+
+    signal.signal(signal.SIGUSR1, theirs)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+    with (
+        pytest.raises(OSError, match="inside"),
+        signals_of(asyncio.get_running_loop(), {Signal.SIGUSR1: list, Signal.SIGUSR2: list}),
+    ):
+        raise OSError("inside")
+
+    assert signal.getsignal(signal.SIGUSR1) is theirs
+    assert signal.getsignal(signal.SIGUSR2) is signal.SIG_IGN
+
+
+async def test_a_signal_that_cannot_be_heard_leaves_the_others_as_they_were() -> None:
+    """SIGKILL is refused, and what was set before it is taken back."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+    with (
+        pytest.raises((RuntimeError, OSError, ValueError)),
+        signals_of(asyncio.get_running_loop(), {Signal.SIGUSR1: list, Signal.SIGKILL: list}),
+    ):
+        raise AssertionError("never reached")
+
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+
+
+async def test_another_thread_is_refused() -> None:
+    """Python delivers signals to the main thread only, and says so at once."""
+
+    async def listen() -> None:
+        with signals_of(asyncio.get_running_loop(), {Signal.SIGUSR1: list}):
+            raise AssertionError("never reached")
+
+    def elsewhere() -> None:
+        with pytest.raises((RuntimeError, ValueError)):
+            asyncio.run(listen())
+
+    await asyncio.to_thread(elsewhere)
+
+
+async def test_an_ignored_signal_does_nothing_until_somebody_listens() -> None:
+    """Deaf first, then heard through the loop, then deaf again."""
+    called = asyncio.Event()
+    ignore_signals(Signal.SIGUSR1, Signal.SIGUSR2)
+
+    os.kill(os.getpid(), signal.SIGUSR1)
+    os.kill(os.getpid(), signal.SIGUSR2)
+    with signals_of(asyncio.get_running_loop(), {Signal.SIGUSR1: called.set}):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        async with asyncio.timeout(5):
+            await called.wait()
+    os.kill(os.getpid(), signal.SIGUSR1)
+
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+
+
+@pytest.mark.slow
+async def test_it_is_the_same_under_uvloop() -> None:
+    """The loop that servers use hears SIGTERM, and all is as before afterwards."""
+    program = """
+import asyncio, os, signal, uvloop
+from shipworthy.lifecycle import Signal, signals_of
+
+async def main():
+    loop, heard = asyncio.get_running_loop(), asyncio.Event()
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with signals_of(loop, {Signal.SIGTERM: heard.set, Signal.SIGINT: heard.set}):
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(5):
+            await heard.wait()
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+    print(type(loop).__module__)
+
+with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    runner.run(main())
+"""
+
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
+    )
+
+    assert ended.stderr == ""
+    assert ended.stdout == "uvloop\n"

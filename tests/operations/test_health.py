@@ -1,0 +1,144 @@
+"""`/health` from facts: the judgement and the document."""
+
+from dataclasses import replace
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from shipworthy.lifecycle import Answer
+from shipworthy.operations.health import HEALTH_SCHEMA, health_document, judge_status
+
+NOW = 1_700_003_600.0
+
+
+def with_worker(facts, **changes):
+    """The facts with the one worker changed; `check` changes its one check."""
+    worker = facts.workers[0]
+    if (check := changes.pop("check", None)) is not None:
+        changes["health"] = {"checks": [worker.health["checks"][0] | check]}
+    return replace(facts, workers=(replace(worker, **changes),))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, "pass"),
+        ({"live": Answer(False, "wedged")}, "fail"),
+        ({"ready": Answer(False, "draining")}, "fail"),
+        ({"startup": Answer(False, "migrating")}, "pass"),
+        ({"workers": ()}, "pass"),
+    ],
+)
+def test_the_answers_decide_between_fail_and_not(facts, change, expected):
+    """Whoever cannot take traffic fails; the start-up speaks through readiness."""
+    assert judge_status(replace(facts, **change)) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"blocked": "it stands"}, "warn"),
+        ({"check": {"status": "fail"}}, "warn"),
+        ({"check": {"status": "unknown"}}, "pass"),
+        ({"health": {}}, "pass"),
+    ],
+)
+def test_a_ready_service_with_something_wrong_warns(facts, change, expected):
+    """A blocked loop or a failing check is a warning as long as readiness stands."""
+    assert judge_status(with_worker(facts, **change)) == expected
+
+
+def test_the_whole_document_of_a_service_that_is_well(facts):
+    """One entry for each worker under each measurement, with the time at which it was true."""
+    document = health_document(facts, now_wall=NOW, detailed=True)
+
+    Draft202012Validator(HEALTH_SCHEMA).validate(document)
+    assert document == {
+        "status": "pass",
+        "serviceId": "orders.main:app",
+        "description": "orders.main:app in production, ready",
+        "notes": ["served by Shipworthy 0.1.0", "live: yes", "ready: yes", "started: yes"],
+        "checks": {
+            "worker:heartbeatAge": [
+                {
+                    "componentId": "4711",
+                    "componentType": "system",
+                    "status": "pass",
+                    "observedValue": 0.25,
+                    "observedUnit": "s",
+                    "time": "2023-11-14T23:13:19.750+00:00",
+                }
+            ],
+            "orders-db:responseTime": [
+                {
+                    "componentId": "4711",
+                    "componentType": "component",
+                    "status": "pass",
+                    "observedValue": 0.0021,
+                    "observedUnit": "s",
+                    "time": "2023-11-14T23:13:18.500+00:00",
+                }
+            ],
+        },
+    }
+
+
+def test_a_failing_document_says_why_first_of_life_then_of_readiness(facts):
+    """`output` is the reason of the graver answer."""
+    unready = replace(facts, ready=Answer(False, "draining"))
+    dead = replace(unready, live=Answer(False, "no worker was heard of for 31 s"))
+
+    outputs = [
+        health_document(one, now_wall=NOW, detailed=True)["output"] for one in (unready, dead)
+    ]
+
+    assert outputs == ["draining", "no worker was heard of for 31 s"]
+    assert "ready: no, draining" in health_document(dead, now_wall=NOW, detailed=True)["notes"]
+
+
+def test_what_is_wrong_stands_at_its_check(facts):
+    """A blocked worker tells since when, a failing check what it answered, both redacted."""
+    wrong = with_worker(
+        facts,
+        blocked="its event loop has not moved for 2.1 s",
+        check={"status": "fail", "output": "postgresql://user:hunter2@db refused"},
+    )
+
+    checks = health_document(wrong, now_wall=NOW, detailed=True)["checks"]
+
+    assert checks["worker:heartbeatAge"][0]["status"] == "warn"
+    assert checks["worker:heartbeatAge"][0]["output"] == "its event loop has not moved for 2.1 s"
+    assert checks["orders-db:responseTime"][0]["status"] == "fail"
+    assert checks["orders-db:responseTime"][0]["output"] == "postgresql://user:***@db refused"
+
+
+def test_a_check_not_asked_yet_is_not_called_good(facts):
+    """It has no time, and the draft's nearest word to unknown is warn."""
+    fresh = with_worker(facts, check={"status": "unknown", "age_seconds": None})
+
+    entry = health_document(fresh, now_wall=NOW, detailed=True)["checks"]["orders-db:responseTime"]
+
+    assert entry[0]["status"] == "warn"
+    assert "time" not in entry[0]
+
+
+def test_several_workers_stand_side_by_side(facts):
+    """Each worker has its entry under the same key."""
+    second = replace(facts.workers[0], pid=4712, health={})
+    both = replace(facts, workers=(*facts.workers, second))
+
+    checks = health_document(both, now_wall=NOW, detailed=True)["checks"]
+
+    assert [entry["componentId"] for entry in checks["worker:heartbeatAge"]] == ["4711", "4712"]
+    assert len(checks["orders-db:responseTime"]) == 1
+
+
+def test_without_details_only_the_status_is_told(facts):
+    """No name, number or reason leaves to those who may not have them."""
+    document = health_document(
+        replace(facts, ready=Answer(False, "check 'orders-db' failed")),
+        now_wall=NOW,
+        detailed=False,
+    )
+
+    assert document == {"status": "fail"}

@@ -1,0 +1,145 @@
+"""An app with one route for each thing that goes wrong in practice; `DIARY` is what it saw."""
+
+import asyncio
+import os
+import re
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+DIARY = Path(os.environ.get("DIARY", "diary.txt"))
+
+
+def note(line: str) -> None:
+    with DIARY.open("a") as diary:
+        diary.write(line + "\n")
+
+
+@asynccontextmanager
+async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    note("start")
+    await asyncio.sleep(float(os.environ.get("START_SECONDS", "0")))
+    yield
+    note("stop")
+    await asyncio.sleep(float(os.environ.get("STOP_SECONDS", "0")))
+
+
+async def hello(request: Request) -> Response:
+    return PlainTextResponse("hello")
+
+
+async def slow(request: Request) -> Response:
+    note("slow began")
+    try:
+        await asyncio.sleep(float(request.query_params["seconds"]))
+    except asyncio.CancelledError:
+        note("slow cancelled")
+        raise
+    note("slow ended")
+    return PlainTextResponse("slow")
+
+
+async def swallow(request: Request) -> Response:
+    note("swallow began")
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            note("swallow swallowed")
+
+
+async def block(request: Request) -> Response:
+    note("block began")
+    time.sleep(float(request.query_params["seconds"]))  # the classic mistake
+    return PlainTextResponse("blocked")
+
+
+async def hold_gil(request: Request) -> Response:
+    note("gil began")
+    re.match(r"(a+)+$", "a" * 40 + "b")  # one call into C, exponential, never lets go
+    return PlainTextResponse("let go")
+
+
+def thread(request: Request) -> Response:
+    note("thread began")
+    threading.Event().wait(float(request.query_params["seconds"]))
+    return PlainTextResponse("thread")
+
+
+async def stream(request: Request) -> Response:
+    async def parts() -> AsyncIterator[bytes]:
+        note("stream began")
+        for number in range(int(request.query_params["parts"])):
+            yield f"{number}\n".encode()
+            await asyncio.sleep(0.1)
+
+    return StreamingResponse(parts(), media_type="text/plain")
+
+
+async def background(request: Request) -> Response:
+    async def later() -> None:
+        note("background began")
+        await asyncio.sleep(0.6)
+        note("background ended")
+
+    return PlainTextResponse("soon", background=BackgroundTask(later))
+
+
+async def raises(request: Request) -> Response:
+    raise RuntimeError("postgresql://shop:s3cret@db/shop is down")
+
+
+async def raises_late(request: Request) -> Response:
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"first"
+        raise RuntimeError("too late for a status")
+
+    return StreamingResponse(parts())
+
+
+async def exits(request: Request) -> Response:
+    os._exit(9)
+
+
+async def body(request: Request) -> Response:
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+    return JSONResponse({"bytes": size})
+
+
+async def socket(websocket: WebSocket) -> None:
+    await websocket.accept()
+    async for text in websocket.iter_text():
+        await websocket.send_text(text)
+    note("socket ended")
+
+
+app: Any = Starlette(
+    routes=[
+        Route("/", hello),
+        Route("/slow", slow),
+        Route("/swallow", swallow),
+        Route("/block", block),
+        Route("/gil", hold_gil),
+        Route("/thread", thread),
+        Route("/stream", stream),
+        Route("/background", background),
+        Route("/raises", raises),
+        Route("/raises-late", raises_late),
+        Route("/exits", exits),
+        Route("/body", body, methods=["POST"]),
+        WebSocketRoute("/socket", socket),
+    ],
+    lifespan=lifespan,
+)

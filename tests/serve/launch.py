@@ -1,0 +1,184 @@
+"""Start `shipworthy run` as a user would, talk to it over real sockets, and read what it said."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+PATIENCE_SECONDS = 20.0
+TRIALS = f"{Path(__file__).parent / 'apps' / 'trials.py'}:app"
+# The bounds of production, shortened so that meeting them costs the suite little.
+BRISK = """
+[lifecycle]
+grace = "5s"
+drain = "2s"
+idle_grace = "200ms"
+cancel = "500ms"
+stop = "1s"
+start = "5s"
+"""
+TOKEN = "a-token-for-the-tests-of-32-chars"
+
+
+Diary = Callable[[], list[str]]
+Run = Callable[..., AbstractContextManager["Service"]]
+
+
+class Service:
+    """A running `shipworthy run`; `err` and `out` are what it has written so far."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.out = ""
+        self.err = ""
+        self.url = ""
+        self.operations = ""
+        self._readers = [
+            threading.Thread(target=self._read, args=(process.stdout, "out"), daemon=True),
+            threading.Thread(target=self._read, args=(process.stderr, "err"), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, stream: Any, name: str) -> None:
+        for text in stream:
+            setattr(self, name, getattr(self, name) + text)
+
+    def until_ready(self) -> "Service":
+        """Wait for the two lines that say where it is."""
+        self.until(lambda: self._find() or self.process.poll() is not None)
+        assert self._find(), f"it ended with {self.process.poll()}:\n{self.err}\n{self.out}"
+        return self
+
+    def _find(self) -> bool:
+        app = re.search(r"the app answers at (\S+)", self.err)
+        operations = re.search(r"operations port is at (\S+)", self.err)
+        if app is None or operations is None:
+            return False
+        self.url, self.operations = app[1], operations[1]
+        return True
+
+    def until(self, condition: Any, seconds: float = PATIENCE_SECONDS) -> None:
+        """Wait for a condition, bounded."""
+        give_up = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < give_up, f"not within {seconds} s:\n{self.err}\n{self.out}"
+            time.sleep(0.005)
+
+    def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Send the supervisor a signal."""
+        self.process.send_signal(number)
+
+    def ended(self, seconds: float = PATIENCE_SECONDS) -> int:
+        """Wait for the end and return the exit code; all output has been read then."""
+        code = self.process.wait(seconds)
+        for reader in self._readers:
+            reader.join(5)
+        return code
+
+    def status(self) -> dict[str, Any]:
+        """Ask the operations port what runs."""
+        answer = httpx.get(
+            f"{self.operations}/api/status",
+            headers={"Authorization": f"Bearer {TOKEN}"},
+            timeout=2,
+        )
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()["service"]
+        return found
+
+    def worker_pid(self) -> int:
+        """Return the process id of the newest worker."""
+        return int(self.status()["workers"][-1]["pid"])
+
+    def get(self, path: str = "/", **options: Any) -> httpx.Response:
+        """GET from the app on a connection of its own."""
+        return httpx.get(self.url + path, timeout=PATIENCE_SECONDS, **options)
+
+    def raw(self) -> socket.socket:
+        """Connect to the app, byte by byte."""
+        host, port = self.url.removeprefix("http://").split(":")
+        return socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return the JSON lines of its log."""
+        return [json.loads(line) for line in self.out.splitlines() if line.startswith("{")]
+
+
+@contextmanager
+def started(
+    target: str | None,
+    *arguments: str,
+    directory: Path,
+    settings: str = "",
+    environ: Mapping[str, str] | None = None,
+) -> Iterator[Service]:
+    """Run `shipworthy run TARGET` in `directory`; what is still running at the end is killed."""
+    if settings:
+        (directory / "shipworthy.toml").write_text(settings)
+    command = [sys.executable, "-m", "shipworthy", "run"]
+    command += [target] if target else []
+    command += ["--port", "0", "--ops-port", "0", *arguments]
+    process = subprocess.Popen(
+        command,
+        cwd=directory,
+        env={**os.environ, "SHIPWORTHY_OPERATIONS__TOKEN": TOKEN, **(environ or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    service = Service(process)
+    try:
+        yield service
+    finally:
+        if process.poll() is None:
+            # Its own session, so the group is the supervisor and its workers and nobody else.
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+        for reader in service._readers:
+            reader.join(5)
+        for stream in (process.stdout, process.stderr):
+            assert stream is not None
+            stream.close()
+
+
+class During:
+    """A request made in a thread, so that the test can do something meanwhile."""
+
+    def __init__(self, service: Service, path: str, **options: Any) -> None:
+        self.answer: httpx.Response | Exception | None = None
+        self._thread = threading.Thread(target=self._ask, args=(service, path, options))
+        self._thread.start()
+
+    def _ask(self, service: Service, path: str, options: dict[str, Any]) -> None:
+        try:
+            self.answer = service.get(path, **options)
+        except httpx.HTTPError as error:
+            self.answer = error
+
+    def result(self) -> httpx.Response:
+        """Wait for the answer; raises what the client met instead."""
+        self._thread.join(PATIENCE_SECONDS)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        assert self.answer is not None, "no answer in time"
+        return self.answer
+
+
+def counted(text: str) -> float:
+    """Sum the request counter of an exposition."""
+    lines = [line for line in text.splitlines() if line.startswith("shipworthy_web_requests_total")]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)

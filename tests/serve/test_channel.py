@@ -1,0 +1,93 @@
+"""The pipe between supervisor and worker, over a real socket pair."""
+
+import asyncio
+import socket
+from contextlib import suppress
+
+import pytest
+
+from shipworthy.serve.channel import LINE_BYTES_MAX, WAITING_BYTES_MAX, Channel
+
+pytestmark = pytest.mark.anyio
+
+
+async def pair() -> tuple[Channel, Channel]:
+    left, right = socket.socketpair()
+    return await Channel.over(left), await Channel.over(right)
+
+
+async def test_what_is_said_is_heard_in_order_until_the_other_hangs_up() -> None:
+    """Messages keep their facts; the end of the stream is the end of the iteration."""
+    left, right = await pair()
+    assert left.send("one", number=1)
+    assert left.send("two", text="ü")
+    await left.flush(1.0)
+    left.close()
+
+    heard = [message async for message in right.messages()]
+
+    assert heard == [{"kind": "one", "number": 1}, {"kind": "two", "text": "ü"}]
+    right.close()
+
+
+async def test_a_reader_that_does_not_read_costs_bounded_memory_and_no_waiting() -> None:
+    """Beyond the bound messages are dropped, and the sender is told."""
+    left, right = await pair()
+    text = "x" * 10_000
+
+    sent = [left.send("state", text=text) for _ in range(200)]
+
+    assert sent[0] is True
+    assert sent[-1] is False
+    assert left._writer.transport.get_write_buffer_size() <= WAITING_BYTES_MAX + 11_000
+    await left.flush(0.01)
+    left.close()
+    right.close()
+
+
+async def test_speaking_to_somebody_who_is_gone_is_refused_quietly() -> None:
+    """A worker that died must not take the supervisor with it."""
+    left, right = await pair()
+    right.close()
+    heard = [message async for message in left.messages()]
+
+    left.send("late")
+    for _ in range(100):
+        if not left.send("later"):
+            break
+        await asyncio.sleep(0)
+
+    assert heard == []
+    assert left.send("too late") is False
+    left.close()
+
+
+async def test_half_a_line_is_no_message() -> None:
+    """A process killed in the middle of a word has said nothing."""
+    left, right = socket.socketpair()
+    channel = await Channel.over(left)
+    right.sendall(b'{"kind":"whole"}\n{"kind":"ha')
+    right.close()
+
+    assert [m["kind"] async for m in channel.messages()] == ["whole"]
+    channel.close()
+
+
+async def test_a_line_without_an_end_is_the_end_of_the_conversation() -> None:
+    """Beyond the bound nobody reads on: the other side is not one of ours, or broken."""
+    left, right = socket.socketpair()
+    channel = await Channel.over(left)
+    right.settimeout(0)
+
+    async def shout() -> None:
+        with suppress(ConnectionError):
+            for _ in range(LINE_BYTES_MAX // 2**16 + 3):
+                await asyncio.get_running_loop().sock_sendall(right, b"x" * 2**16)
+
+    shouting = asyncio.create_task(shout())
+    heard = [message async for message in channel.messages()]
+    channel.close()
+    await shouting
+    right.close()
+
+    assert heard == []

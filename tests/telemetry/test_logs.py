@@ -1,0 +1,266 @@
+"""Logging and events as lines: with ids, without secrets, whatever is thrown at it."""
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import pytest
+
+from shipworthy.context import RequestRecord, request_scope
+from shipworthy.events import Event, Label, Severity, emit, event
+from shipworthy.settings import load
+from shipworthy.telemetry import AccessLog, LogSettings, install_logging, open_log, start_logging
+
+RECORD = RequestRecord(
+    request_id="req-1", correlation_id="req-1", trace_id="t" * 32, span_id="s" * 16
+)
+
+
+@event(severity=Severity.WARNING)
+class LanternLit(Event):
+    """A lantern was lit for this test."""
+
+    place: Annotated[str, Label]
+    api_token: str = ""
+
+
+@event(severity=Severity.DEBUG)
+class LanternDimmed(Event):
+    """A lantern was dimmed for this test."""
+
+
+class Heard:
+    """A log that was installed, and what came out of it."""
+
+    def __init__(self, *, level: str = "info", human: bool = False) -> None:
+        self.reader, self.writer = os.pipe()
+        self.access = AccessLog(self.writer, human=human)
+        self.uninstall = install_logging(self.access, level=level)
+
+    def text(self) -> str:
+        self.uninstall()
+        assert self.access.close(5)
+        os.close(self.writer)
+        with os.fdopen(self.reader, "rb") as reader:
+            return reader.read().decode()
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.text().splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    before = (root.level, list(root.handlers))
+
+    yield
+
+    assert (root.level, root.handlers) == before
+
+
+def test_a_record_is_a_line_with_the_ids_of_its_request() -> None:
+    """Level, logger, message, extras and the ids, also from a thread that has the context."""
+    heard = Heard()
+
+    with request_scope(RECORD):
+        logging.getLogger("app.orders").warning("sold %d", 3, extra={"berth": 12, "level": "high"})
+    logging.getLogger("app").info("no request")
+
+    first, second = heard.lines()
+    assert first.pop("ts").endswith("Z")
+    assert first == {
+        "level": "warning",
+        "logger": "app.orders",
+        "message": "sold 3",
+        "request_id": "req-1",
+        "trace_id": "t" * 32,
+        "berth": 12,
+        "level_": "high",
+    }
+    assert "request_id" not in second
+
+
+def test_an_exception_is_its_type_and_its_stack() -> None:
+    """The stack keeps its end, where the error is, however deep it was."""
+    heard = Heard()
+
+    try:
+        raise LookupError("x" * 20_000)
+    except LookupError:
+        logging.getLogger("app").exception("it failed", stack_info=True)
+
+    (line,) = heard.lines()
+    assert (line["error_type"], line["level"]) == ("LookupError", "error")
+    assert len(line["stack"]) <= 8192
+    assert "Stack (most recent call last)" in line["stack"]
+
+
+def test_an_event_is_a_line_with_its_sentence_name_and_fields() -> None:
+    """Every event that is declared becomes one line, from the level on."""
+    heard = Heard()
+
+    with request_scope(RECORD):
+        emit(LanternLit, place="quay", api_token="abc123")
+    emit(LanternDimmed)
+
+    (line,) = heard.lines()
+    assert line.pop("ts").endswith("Z")
+    assert line == {
+        "level": "warning",
+        "logger": f"shipworthy.{LanternLit.room}",
+        "message": "A lantern was lit for this test.",
+        "event": LanternLit.name,
+        "request_id": "req-1",
+        "trace_id": "t" * 32,
+        "place": "quay",
+        "api_token": "***",
+    }
+
+
+def test_the_level_opens_and_closes() -> None:
+    """What is quieter than the level is not written, for records and for events."""
+    loud, quiet = Heard(level="error"), None
+    logging.getLogger("app").warning("no")
+    emit(LanternLit, place="quay")
+
+    assert loud.lines() == []
+
+    quiet = Heard(level="debug")
+    logging.getLogger("app").debug("yes")
+    emit(LanternDimmed)
+
+    assert [line["level"] for line in quiet.lines()] == ["debug", "debug"]
+
+
+def test_events_survive_a_configuration_that_disables_every_logger() -> None:
+    """`dictConfig` of the application, with its default of disabling, loses no event."""
+    heard = Heard()
+    logger = logging.getLogger("shipworthy.tests")
+
+    logger.disabled = True
+    try:
+        emit(LanternLit, place="quay")
+    finally:
+        logger.disabled = False
+
+    assert [line["event"] for line in heard.lines()] == [LanternLit.name]
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"password": "hunter2"},
+        {"note": "postgresql://app:hunter2@db/x"},
+        {"nested": {"deep": {"password": "hunter2"}}},
+        {"listed": [{"api_key": "hunter2"}, "password=hunter2"]},
+        {"too_deep": [[[[{"password": "hunter2"}]]]]},
+        {"secret": 2.5, "note": "password: hunter2"},
+    ],
+    ids=["name", "text", "mapping", "list", "deeper than we look", "number"],
+)
+def test_secrets_are_not_written(extra: dict[str, Any]) -> None:
+    """By name at any depth, and by form in any text: message, extras and stack."""
+    heard = Heard()
+
+    try:
+        raise LookupError("could not open mysql://root:hunter2@db/x")
+    except LookupError:
+        logging.getLogger("app").exception("Authorization: Bearer hunter2hunter2", extra=extra)
+
+    text = heard.text()
+    assert "hunter2" not in text
+    assert "***" in text
+
+
+def test_a_wrong_log_call_still_says_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arguments that do not fit, objects that cannot be shown, endless lists: one line each."""
+
+    class Sulky:
+        def __str__(self) -> str:
+            raise LookupError("no")
+
+    heard = Heard()
+    logger = logging.getLogger("app")
+    # Past pytest's own handlers, which raise what we have to survive.
+    monkeypatch.setattr(logger, "propagate", False)
+    monkeypatch.setattr(logger, "handlers", [logging.getLogger().handlers[-1]])
+
+    logger.warning("%d berths", "many")
+    logger.warning("odd", extra={"who": Sulky(), "all": list(range(1000)), "none": None})
+    logger.warning("x" * 20_000)
+
+    wrong, odd, long = heard.lines()
+    assert wrong["message"].startswith("%d berths (its arguments do not fit: ")
+    assert odd["who"] == "<Sulky that cannot be shown: LookupError>"
+    assert (odd["all"], odd["none"]) == (list(range(50)), None)
+    assert len(long["message"]) == 8192
+
+
+def test_an_error_of_ours_is_told_as_logging_tells_its_own(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever happens in the handler, the caller does not feel it."""
+    heard = Heard()
+    monkeypatch.setattr(AccessLog, "write", lambda *_: 1 / 0)
+
+    logging.getLogger("app").warning("fine")
+
+    monkeypatch.undo()
+    assert heard.lines() == []
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_people_get_text() -> None:
+    """The same facts for a terminal."""
+    heard = Heard(human=True)
+
+    emit(LanternLit, place="quay")
+
+    text = heard.text()
+    assert "WARNING A lantern was lit for this test." in text
+    assert "place=quay" in text
+
+
+def test_installed_twice_is_installed_once() -> None:
+    """The first one goes on, and no line is doubled."""
+    heard = Heard()
+
+    other = install_logging(heard.access, level="debug")
+    logging.getLogger("app").warning("once")
+    other()
+    logging.getLogger("app").warning("still")
+
+    assert [line["message"] for line in heard.lines()] == ["once", "still"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "terminal", "human"),
+    [("auto", True, True), ("auto", False, False), ("json", True, False), ("text", False, True)],
+)
+def test_the_format_follows_the_setting_and_the_terminal(
+    wanted: Any, terminal: bool, human: bool
+) -> None:
+    """A terminal gets text, everything else JSON, unless the setting says which."""
+    master, slave = os.openpty() if terminal else os.pipe()
+
+    log = open_log(LogSettings(format=wanted), stream_fd=slave)
+
+    os.close(master)
+    os.close(slave)
+    assert log.human is human
+
+
+def test_logging_is_started_by_the_settings_and_ended(capfd: pytest.CaptureFixture[str]) -> None:
+    """`start_logging` writes to standard output from `log.level` on, and its answer ends that."""
+    stop = start_logging(load(environ={"SHIPWORTHY_LOG__LEVEL": "error"}))
+
+    logging.getLogger("app").warning("no")
+    logging.getLogger("app").error("yes")
+    stop()
+    logging.getLogger("app").error("after")
+
+    assert [json.loads(line)["message"] for line in capfd.readouterr().out.splitlines()] == ["yes"]
+    assert not any(thread.name == "shipworthy-log" for thread in threading.enumerate())

@@ -1,0 +1,330 @@
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+import flask
+import pytest
+from fastapi import Depends, FastAPI
+from starlette.testclient import TestClient
+
+from shipworthy import harden
+from shipworthy.errors import SettingsInvalid, TargetInvalid
+from shipworthy.lifecycle import Check, Component, Phase
+from shipworthy.settings import load
+from shipworthy.telemetry import AccessLog, install_logging
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def settled(tmp_path):
+    def settings(**environ):
+        return load(environ={"SHIPWORTHY_WEB__ACCESS_LOG": "false", **environ}, directory=tmp_path)
+
+    return settings
+
+
+def service(**options) -> FastAPI:
+    app = FastAPI(**options)
+
+    def who():
+        return "nobody"
+
+    @app.get("/who")
+    def answer(name: Annotated[str, Depends(who)]):
+        return name
+
+    @app.get("/health")
+    def health():
+        from fastapi import HTTPException
+
+        if app.state.sick:
+            raise HTTPException(503)
+        return "well"
+
+    app.state.sick = False
+    app.state.who = who
+    return app
+
+
+def test_hardening_twice_is_the_same_as_once(settled):
+    """The object is the same, with one line of guards."""
+    app = harden(service(), settings=settled())
+
+    assert harden(app) is app
+    assert harden(app, settings=settled()) is app
+
+
+def test_the_application_s_attributes_are_there(settled):
+    """State, overrides, routes added later: read, set and deleted on the application itself."""
+    inner = service()
+    app = harden(inner, settings=settled())
+
+    app.state.colour = "green"
+    app.dependency_overrides[inner.state.who] = lambda: "somebody"
+    app.title = "renamed"
+    app.passing = 1
+    del app.passing
+
+    @app.get("/late")
+    def late():
+        return "late"
+
+    client = TestClient(app)
+    assert inner.state.colour == "green"
+    assert inner.title == "renamed"
+    assert not hasattr(inner, "passing")
+    assert not hasattr(app, "no_such_thing")
+    assert client.get("/who").json() == "somebody"
+    assert client.get("/late").json() == "late"
+    assert repr(app).startswith("<Hardened <fastapi.applications.FastAPI")
+
+
+def test_flask_s_test_client_works(settled):
+    """It goes to the application directly, past the guards."""
+    inner = flask.Flask("inner")
+    inner.add_url_rule("/", view_func=lambda: "hello")
+
+    assert harden(inner, settings=settled()).test_client().get("/").text == "hello"
+
+
+def test_what_is_no_application_is_refused():
+    """The reason is a sentence."""
+    with pytest.raises(TargetInvalid, match="no application"):
+        harden(7)
+
+
+def test_without_settings_they_are_read_from_the_working_directory(tmp_path, monkeypatch):
+    """Misspelt keys in shipworthy.toml are found; those of `serve` are for `run` to judge."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shipworthy.toml").write_text("[web]\nproblem = 'off'\n[log]\nlevl = 'info'\n")
+
+    with pytest.raises(SettingsInvalid) as error:
+        harden(service())
+
+    assert len(error.value.problems) == 2
+
+
+def test_every_client_of_a_test_has_a_life_of_its_own(settled):
+    """Start and stop, and again: nothing of the first drain is left in the second life."""
+    starts = []
+
+    @asynccontextmanager
+    async def lifespan(app):
+        starts.append(1)
+        yield {"number": len(starts)}
+
+    app = harden(service(lifespan=lifespan), settings=settled())
+    for _ in range(3):
+        with TestClient(app) as client:
+            answer = client.get("/who")
+            ready = client.get("/readyz")
+        assert (answer.status_code, ready.status_code) == (200, 200)
+        assert "connection" not in answer.headers
+
+    assert len(starts) == 3
+    assert app.lifecycle.phase is Phase.STOPPED
+
+
+def test_a_start_that_fails_reaches_the_server(settled):
+    """The lifespan protocol's word for it, with the sentence."""
+
+    @asynccontextmanager
+    async def lifespan(app):
+        raise ConnectionError("no route to host")
+        yield
+
+    app = harden(FastAPI(lifespan=lifespan), settings=settled())
+    sent = asyncio.run(_live(app))
+
+    assert sent[-1]["type"] == "lifespan.startup.failed"
+    assert "ConnectionError: no route to host" in sent[-1]["message"]
+
+
+def test_a_stop_that_fails_reaches_the_server(settled):
+    """The component and what it said are named."""
+
+    async def stop():
+        raise ConnectionError("gone")
+
+    app = harden(FastAPI(), settings=settled())
+    app.lifecycle.add(Component("pool", None, stop))
+    sent = asyncio.run(_live(app))
+
+    assert [message["type"] for message in sent] == [
+        "lifespan.startup.complete", "lifespan.shutdown.failed",
+    ]  # fmt: skip
+    assert "pool: ConnectionError: gone" in sent[-1]["message"]
+
+
+def test_a_server_without_lifespan_state_gets_none(settled):
+    """Only what the server hands over is handed on."""
+    app = harden(FastAPI(), settings=settled())
+
+    assert [m["type"] for m in asyncio.run(_live(app, state=None))] == [
+        "lifespan.startup.complete", "lifespan.shutdown.complete",
+    ]  # fmt: skip
+
+
+async def _live(app, state=()):
+    sent = []
+    messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "lifespan", "asgi": {"version": "3.0"}}
+    await app({**scope, "state": {}} if state is not None else scope, receive, send)
+    return sent
+
+
+async def test_settings_given_later_hold_and_what_was_added_stays(settled):
+    """`run` on an application that is hardened already: its settings, what the app added."""
+    started = []
+
+    async def start():
+        started.append(1)
+
+    app = harden(service(), settings=settled())
+    app.lifecycle.add(Component("pool", start))
+    app.lifecycle.add_check(Check("db", _well))
+
+    harden(app, settings=settled(SHIPWORTHY_WEB__LIVE_PATH="/alive"))
+
+    with TestClient(app) as client:
+        assert client.get("/alive").text == "ok\n"
+        assert client.get("/livez").status_code == 404
+    assert started == [1]
+    assert [check.name for check in app.lifecycle.health().checks] == ["db"]
+    harden(app, settings=settled(SHIPWORTHY_WEB__LIVE_PATH="/later"))
+    assert TestClient(app).get("/alive").text == "ok\n"
+
+
+async def _well():
+    return None
+
+
+def test_the_application_s_health_route_joins_readiness(settled):
+    """lifecycle.ready_route: any answer below 400 is good, and it is asked in the background."""
+    app = harden(
+        service(),
+        settings=settled(
+            SHIPWORTHY_LIFECYCLE__READY_ROUTE="/health",
+            SHIPWORTHY_LIFECYCLE__CHECK_INTERVAL="100ms",
+        ),
+    )
+
+    with TestClient(app) as client:
+        assert _until(lambda: client.get("/readyz").status_code == 200)
+        app.state.sick = True
+        assert _until(lambda: client.get("/readyz").status_code == 503)
+        assert "GET /health" in app.lifecycle.ready().because
+        assert "503" in app.lifecycle.ready().because
+        assert client.get("/livez").status_code == 200
+    with TestClient(app) as client:
+        app.state.sick = False
+        assert _until(lambda: client.get("/readyz").status_code == 200)
+
+
+def test_a_function_joins_readiness(settled, tmp_path, monkeypatch):
+    """lifecycle.ready_check names a function of the application."""
+    (tmp_path / "ready_of_the_test.py").write_text("def ready():\n    return 'the cache is cold'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    app = harden(
+        service(), settings=settled(SHIPWORTHY_LIFECYCLE__READY_CHECK="ready_of_the_test:ready")
+    )
+
+    for _ in range(2):
+        with TestClient(app) as client:
+            assert _until(lambda: "cold" in app.lifecycle.ready().because)
+            assert client.get("/readyz").status_code == 503
+
+
+def _until(true):
+    import time
+
+    give_up = time.monotonic() + 10
+    while not true():
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def test_under_another_server_events_go_to_the_application_s_logging(settled, caplog):
+    """With the ids of the request, and without secrets."""
+    app = harden(FastAPI(), settings=settled())
+
+    @app.get("/boom")
+    def boom():
+        raise KeyError("postgresql://u:hunter2@h/d")
+
+    with caplog.at_level(logging.INFO):
+        answer = TestClient(app, raise_server_exceptions=False).get("/boom")
+
+    (record,) = [r for r in caplog.records if "did not handle" in r.getMessage()]
+    assert record.name == "shipworthy.web"
+    assert record.levelname == "ERROR"
+    assert f"request_id={answer.headers['x-request-id']}" in record.getMessage()
+    assert "hunter2" not in record.getMessage()
+
+
+def test_events_are_not_written_twice_where_our_own_lines_are(settled, capfd, caplog):
+    """`run` writes each event as a line; logging does not get it again."""
+    log = AccessLog(1, human=False)
+    uninstall = install_logging(log, level="info")
+    app = harden(FastAPI(), settings=settled())
+
+    with TestClient(app):
+        pass
+    uninstall()
+    log.close(5.0)
+
+    lines = capfd.readouterr().out.splitlines()
+    assert sum('"after":"ready"' in line for line in lines) == 1
+    assert not [r for r in caplog.records if r.name == "shipworthy.lifecycle"]
+
+
+def test_the_access_line_and_the_metrics_are_there_by_default(tmp_path, capfd):
+    """With no setting at all, a request writes a line to standard output and is counted."""
+    app = harden(service(), settings=load(environ={}, directory=tmp_path))
+
+    answer = TestClient(app).get("/who")
+    app.close_log(5.0)
+
+    line = capfd.readouterr().out
+    assert answer.headers["x-request-id"] in line
+    assert '"route":"/who"' in line
+    snapshot = app.registry.snapshot()
+    assert snapshot["shipworthy_web_requests_total"]["sets"] == [(["GET", "/who", "200"], [1.0])]
+    assert snapshot["shipworthy_web_in_flight"]["sets"] == [([], [0.0])]
+    assert "process_cpu_seconds_total" in snapshot
+
+
+def test_the_application_has_its_components_from_its_start_to_its_end(settled):
+    """A broker that was added is up before the app's start-up and stops after its shutdown."""
+    order = []
+
+    @asynccontextmanager
+    async def lifespan(_app):
+        order.append("app starts")
+        yield
+        order.append("app stops")
+
+    def step(word):
+        async def hook():
+            order.append(word)
+
+        return hook
+
+    app = harden(FastAPI(lifespan=lifespan), settings=settled())
+    app.lifecycle.add(Component("broker", step("broker starts"), step("broker stops")))
+
+    with TestClient(app):
+        pass
+
+    assert order == ["broker starts", "app starts", "app stops", "broker stops"]

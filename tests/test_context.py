@@ -1,0 +1,117 @@
+"""One record per request that all its work shares, and scoped values that siblings do not see."""
+
+import asyncio
+import contextvars
+import threading
+
+import pytest
+
+from shipworthy.context import (
+    RequestRecord,
+    actor,
+    current_actor,
+    current_deadline,
+    current_request,
+    deadline_scope,
+    log_fields,
+    request_scope,
+)
+
+
+def record(**changes: object) -> RequestRecord:
+    facts = {"request_id": "r1", "correlation_id": "c1", "trace_id": "a" * 32, "span_id": "b" * 16}
+    return RequestRecord(**{**facts, **changes})
+
+
+def test_outside_of_a_request_there_is_nothing():
+    """No record, no deadline, nobody to act for, no ids to log."""
+    assert current_request() is None
+    assert current_deadline() is None
+    assert current_actor() == ""
+    assert log_fields() == {}
+
+
+def test_a_request_lends_its_ids_to_what_is_logged():
+    """Inside the scope every line carries both ids; after it none does."""
+    with request_scope(record()) as mine:
+        assert current_request() is mine
+        assert log_fields() == {"request_id": "r1", "trace_id": "a" * 32}
+
+    assert log_fields() == {}
+
+
+@pytest.mark.parametrize(("sampled", "flags"), [(True, "01"), (False, "00")])
+def test_the_traceparent_names_our_span_as_the_parent(sampled, flags):
+    """The header to send on is that of W3C Trace Context, with the caller's sampling."""
+    assert record(sampled=sampled).traceparent == f"00-{'a' * 32}-{'b' * 16}-{flags}"
+
+
+def test_what_a_thread_learns_is_seen_by_the_guard_that_waits_for_it():
+    """The record is one object, so a copied context still writes to the same one."""
+    with request_scope(record()) as mine:
+        context = contextvars.copy_context()
+
+        def learn() -> None:
+            seen = current_request()
+            assert seen is not None
+            seen.route, seen.actor = "/clients/{id}", "ada"
+
+        thread = threading.Thread(target=context.run, args=(learn,))
+        thread.start()
+        thread.join()
+
+        assert mine.route == "/clients/{id}"
+        assert current_actor() == "ada"
+
+
+def test_an_inner_deadline_can_only_be_earlier():
+    """Nobody gives himself more time than the one who asks him has."""
+    with deadline_scope(100.0):
+        with deadline_scope(200.0) as effective:
+            assert effective == current_deadline() == 100.0
+        with deadline_scope(50.0):
+            assert current_deadline() == 50.0
+        assert current_deadline() == 100.0
+
+    assert current_deadline() is None
+
+
+def test_a_scoped_actor_goes_before_the_one_of_the_request():
+    """Also when it is nobody; afterwards the request's own actor is back."""
+    with request_scope(record()) as mine:
+        mine.actor = "ada"
+        with actor("import job"):
+            assert current_actor() == "import job"
+            with actor(""):
+                assert current_actor() == ""
+        assert current_actor() == "ada"
+
+
+@pytest.mark.anyio
+async def test_siblings_in_a_gather_never_see_each_others_deadline_or_actor():
+    """Each branch sees what it set itself, however the branches interleave."""
+    all_inside = asyncio.Barrier(3)
+
+    async def branch(number: int) -> tuple[str, float | None]:
+        with actor(f"branch {number}"), deadline_scope(float(number)):
+            await all_inside.wait()
+            return current_actor(), current_deadline()
+
+    with deadline_scope(1000.0):
+        seen = await asyncio.gather(branch(1), branch(2), branch(3))
+
+        assert seen == [(f"branch {number}", float(number)) for number in (1, 2, 3)]
+        assert (current_actor(), current_deadline()) == ("", 1000.0)
+
+
+def test_scopes_are_left_when_the_work_fails():
+    """An exception takes nothing of the scope along."""
+    with (
+        pytest.raises(KeyError),
+        request_scope(record()),
+        deadline_scope(1.0),
+        actor("x"),
+    ):
+        raise KeyError
+
+    assert (current_request(), current_deadline(), current_actor()) == (None, None, "")

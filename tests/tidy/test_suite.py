@@ -1,0 +1,116 @@
+"""The suite looks after itself: nobody is left behind, no service is missed, no wait is endless."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import services
+from tidy.house import ROOT
+
+pytestmark = pytest.mark.slow
+
+
+def run_pytest(folder: Path, test: str, *options: str, **environment: str) -> tuple[int, str]:
+    """Run one test file under this suite's configuration and fixtures."""
+    (folder / "test_sample.py").write_text(test, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-c", ROOT / "pyproject.toml", "-p", "conftest",
+         "-p", "no:cacheprovider", *options, folder / "test_sample.py"],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "tests"), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("leak", "says"),
+    [
+        ("import subprocess; p.append(subprocess.Popen(['sleep', '30']))", "sleep 30"),
+        (
+            (
+                "import threading, time; threading.Thread(target=time.sleep, args=(4,), "
+                "name='shipworthy-x', daemon=True).start()"
+            ),
+            "thread shipworthy-x",
+        ),
+    ],
+    ids=["process", "daemon thread of ours"],
+)
+def test_whoever_is_left_behind_is_named(tmp_path, leak, says):
+    """A process or thread that outlives its test is an error of that test."""
+    status, output = run_pytest(
+        tmp_path,
+        "import atexit\np = []\natexit.register(lambda: [x.kill() for x in p])\n"
+        f"def test_it():\n    {leak}\n",
+    )
+
+    assert status == 1
+    assert "the test left these behind" in output
+    assert says in output
+
+
+def test_a_test_that_hangs_is_ended_with_the_stacks_of_all_threads(tmp_path):
+    """A hanging test costs a minute, not the run, and says where it stood."""
+    status, output = run_pytest(
+        tmp_path,
+        "import threading\ndef test_it():\n    threading.Event().wait()\n",
+        "--timeout=0.5",
+    )
+
+    assert status == 1
+    assert "Timeout" in output
+    assert "test_sample.py" in output
+
+
+MISSING = """
+import pytest, services
+from contextlib import contextmanager
+
+@contextmanager
+def nothing():
+    raise services.Unavailable("no PostgreSQL here")
+    yield
+
+services.postgres = nothing
+
+def test_it(postgres_url):
+    pass
+"""
+
+
+def test_a_missing_service_is_a_skip_with_its_reason(tmp_path):
+    """On a developer's machine the summary lists what could not run, and why."""
+    status, output = run_pytest(tmp_path, MISSING)
+
+    assert status == 0
+    assert "SKIPPED" in output
+    assert "no PostgreSQL here" in output
+
+
+def test_a_missing_service_is_a_failure_in_ci(tmp_path):
+    """There it would hide tests that never run."""
+    status, output = run_pytest(tmp_path, MISSING, CI="true")
+
+    assert status == 1
+    assert "no PostgreSQL here" in output
+
+
+@pytest.mark.parametrize("service", ["postgres", "mariadb"])
+def test_a_server_of_our_own_is_started_where_none_is_found(monkeypatch, service):
+    """It gives databases of unused names, drops them, and is gone afterwards."""
+    monkeypatch.setattr(services, "_candidates", lambda _variable, _standard: [])
+
+    try:
+        with getattr(services, service)() as server:
+            with server.database() as url:
+                server.execute(url, "CREATE TABLE x (id INTEGER)")
+            with pytest.raises(Exception, match=url.rpartition("/")[2]):
+                server.execute(url, "CREATE TABLE x (id INTEGER)")
+    except services.Unavailable as missing:
+        pytest.skip(str(missing))

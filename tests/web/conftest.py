@@ -1,0 +1,135 @@
+"""A server of the simplest kind: it asks an application once and keeps what it was told."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shipworthy.assembly import Hardened, harden
+from shipworthy.events import listen
+from shipworthy.settings import load
+
+
+@dataclass
+class Told:
+    """What an application told the server: its messages, and what it raised."""
+
+    sent: list[dict[str, Any]] = field(default_factory=list)
+    error: BaseException | None = None
+    scope: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def status(self) -> int:
+        return next((m["status"] for m in self.sent if m["type"].endswith("response.start")), 0)
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [tuple(h) for m in self.sent for h in m.get("headers", ())]
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(m.get("body", b"") for m in self.sent)
+
+    def all(self, name: bytes) -> list[bytes]:
+        return [value for key, value in self.headers if key.lower() == name]
+
+    def one(self, name: bytes) -> bytes:
+        (value,) = self.all(name)
+        return value
+
+
+Ask = Callable[..., Any]
+
+
+def http_scope(path: str = "/", **more: Any) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode("utf-8", "replace"),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(b"host", b"test")],
+        "client": ("10.0.0.7", 40000),
+        "server": ("127.0.0.1", 80),
+        "state": {},
+        **more,
+    }
+
+
+async def ask_once(
+    app: Any,
+    path: str = "/",
+    *,
+    headers: Iterable[tuple[bytes, bytes]] = (),
+    body: Iterable[bytes] = (b"",),
+    leaves: bool = False,
+    **scope: Any,
+) -> Told:
+    """Send one request; the client `leaves` after its body or waits for the whole answer."""
+    told = Told(scope=http_scope(path, **scope))
+    if told.scope["type"] == "websocket":
+        del told.scope["method"]
+    told.scope["headers"] = [(b"host", b"test"), *headers]
+    parts = list(body)
+    over = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        if told.scope["type"] == "websocket" and parts:
+            parts.clear()
+            return {"type": "websocket.connect"}
+        if parts:
+            return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
+        if not leaves:
+            await over.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        told.sent.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            over.set()
+
+    try:
+        await app(told.scope, receive, send)
+    except Exception as error:
+        told.error = error
+    return told
+
+
+@pytest.fixture
+def ask() -> Ask:
+    return ask_once
+
+
+@pytest.fixture
+def hull(tmp_path: Path) -> Iterator[Callable[..., Hardened]]:
+    """Harden an application with settings of the test's own, and without access lines."""
+
+    made = []
+
+    def make(app: Any, **environ: str) -> Hardened:
+        said = {"SHIPWORTHY_WEB__ACCESS_LOG": "false", **environ}
+        made.append(harden(app, settings=load(environ=said, directory=tmp_path)))
+        return made[-1]
+
+    yield make
+    for hardened in made:
+        # Without a lifespan nobody tells the threads of a WSGI application to end.
+        pool = getattr(hardened._hull._served, "_pool", None)
+        if pool is not None:
+            pool.shutdown()
+
+
+@pytest.fixture
+def heard() -> Any:
+    """Every event stated during the test."""
+    facts: list[Any] = []
+    stop = listen(facts.append)
+    yield facts
+    stop()

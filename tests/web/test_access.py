@@ -1,0 +1,264 @@
+import asyncio
+import json
+
+import pytest
+from hypothesis import given, strategies as st
+
+from shipworthy.clock import ManualClock
+from shipworthy.telemetry import Registry
+from shipworthy.web import Access, Correlation, Line, Problems
+
+pytestmark = pytest.mark.anyio
+
+
+class Lines:
+    """Takes what `AccessLog` takes, and keeps it."""
+
+    def __init__(self, *, human=False):
+        self.human = human
+        self.kept: list[bytes] = []
+
+    def write(self, line):
+        self.kept.append(line)
+
+    def __iter__(self):
+        return (json.loads(line) for line in self.kept)
+
+
+class Probing:
+    """Marks each call as that of a probe."""
+
+    def enter(self, call):
+        call.probe = True
+
+
+class Setup:
+    def __init__(self, app, *more, human=False, log=True, route="/items/{id}"):
+        self.clock = ManualClock(wall=1_700_000_000.25)
+        self.lines = Lines(human=human)
+        self.registry = Registry()
+        access = Access(
+            self.registry,
+            self.lines if log else None,
+            in_flight=lambda: 3,
+            now=self.clock.now,
+            wall=self.clock.wall,
+        )
+        self.line = Line(
+            app,
+            (Correlation(), access, *more),
+            answers=Problems(mode="enforce", development=True, leaving=lambda: False),
+            route_of=lambda scope: route,
+            now=self.clock.now,
+        )
+
+    def sets(self, name):
+        return {tuple(k): v for k, v in self.registry.snapshot()[f"shipworthy_web_{name}"]["sets"]}
+
+
+async def fine(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"fine"})
+
+
+async def test_a_request_writes_one_line_with_all_there_is_to_know(ask):
+    """The line is JSON with the fields of every log line and those of a request."""
+    setup = Setup(None)
+
+    async def slow(scope, receive, send):
+        await send({"type": "http.response.start", "status": 201, "headers": []})
+        setup.clock.advance(0.25)
+        await send({"type": "http.response.body", "body": b"abc"})
+
+    setup.line.app = slow
+    told = await ask(setup.line, "/items/7", method="POST")
+
+    (line,) = setup.lines
+    request_id = told.one(b"x-request-id").decode()
+    assert line == {
+        "ts": "2023-11-14T22:13:20.500000Z",
+        "level": "info",
+        "logger": "shipworthy.access",
+        "message": "POST /items/{id} 201",
+        "method": "POST",
+        "path": "/items/7",
+        "route": "/items/{id}",
+        "status": 201,
+        "duration_ms": 250.0,
+        "sent_bytes": 3,
+        "client": "10.0.0.7",
+        "request_id": request_id,
+        "trace_id": request_id,
+    }
+    assert setup.lines.kept[0].endswith(b"}\n")
+
+
+async def test_a_request_is_counted_and_its_seconds_observed(ask):
+    """Count by method, template and status; seconds by method and template."""
+    setup = Setup(fine)
+
+    await ask(setup.line, "/items/1")
+    await ask(setup.line, "/items/2")
+
+    assert setup.sets("requests_total") == {("GET", "/items/{id}", "200"): [2.0]}
+    (numbers,) = setup.sets("request_seconds").values()
+    assert numbers[0] == 2.0
+    assert setup.sets("in_flight") == {(): [3.0]}
+
+
+async def test_the_line_is_written_when_the_answer_is_over_and_not_after_its_background(ask):
+    """A background task of an hour neither delays the line nor counts as the answer's time."""
+    setup = Setup(None)
+    seen = []
+
+    async def app(scope, receive, send):
+        await fine(scope, receive, send)
+        seen.extend(setup.lines)
+        setup.clock.advance(3600)
+
+    setup.line.app = app
+    await ask(setup.line)
+
+    assert [line["duration_ms"] for line in seen] == [0.0]
+    assert len(setup.lines.kept) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ('/a"b\\c', '/a"b\\c'),
+        ("/line\r\nbreak", "/line\r\nbreak"),
+        ("/nul\x00", "/nul\x00"),
+        ("/\ud800", "/\\ud800"),
+        ("/\u20ac", "/\u20ac"),
+        ("/x/postgresql://a:hunter2@h/d", None),
+        ("/" + "x" * 5000, "/" + "x" * 1023),
+    ],
+)
+async def test_no_path_can_leave_its_string(ask, path, shown):
+    """Quotes, line ends and lone surrogates are escaped, secrets hidden, long paths cut."""
+    setup = Setup(fine)
+
+    await ask(setup.line, path)
+
+    (raw,) = setup.lines.kept
+    assert raw.count(b"\n") == 1
+    assert b"hunter2" not in raw
+    (line,) = setup.lines
+    assert shown is None or line["path"] == shown
+
+
+@given(path=st.text(), client=st.text(max_size=300))
+def test_whatever_a_path_or_a_client_is_called_the_line_is_one_json_object(path, client):
+    """Proxies may put any text into the client's address."""
+    setup = Setup(fine)
+
+    async def once():
+        scope = {
+            "type": "http", "method": "GET", "path": path, "headers": [], "client": (client, 1),
+        }  # fmt: skip
+
+        async def send(message): ...
+
+        await setup.line(scope, None, send)
+
+    asyncio.run(once())
+
+    assert len(list(setup.lines)) == 1
+
+
+async def test_texts_are_kept_up_to_a_bound(ask):
+    """A client that asks for ever new paths cannot fill the memory."""
+    setup = Setup(fine)
+    (access,) = (guard for guard in setup.line.guards if isinstance(guard, Access))
+
+    for number in range(4200):
+        access._escape(f"/{number}")
+    access._escape("/" + "x" * 300)
+
+    assert len(access._texts) <= 4096
+    assert all(len(text) <= 256 for text in access._texts)
+
+
+async def test_a_client_that_left_before_the_answer_is_499(ask):
+    """Neither a success nor a failure of ours."""
+
+    async def app(scope, receive, send):
+        await receive()
+        await receive()
+
+    setup = Setup(app)
+
+    await ask(setup.line, leaves=True)
+
+    (line,) = setup.lines
+    assert (line["status"], line["client_gone"]) == (499, True)
+    assert list(setup.sets("requests_total")) == [("GET", "/items/{id}", "499")]
+
+
+async def test_an_exception_is_counted_as_the_500_it_was_answered_with(ask):
+    """The line of a failed request is of level error."""
+
+    async def app(scope, receive, send):
+        raise KeyError
+
+    setup = Setup(app)
+
+    await ask(setup.line)
+
+    (line,) = setup.lines
+    assert (line["status"], line["level"]) == (500, "error")
+    assert line["sent_bytes"] > 0
+
+
+async def test_a_websocket_is_counted_without_its_seconds(ask):
+    """How long it lasts says nothing about how fast we are; its line comes when it is over."""
+
+    async def app(scope, receive, send):
+        await send({"type": "websocket.accept"})
+        assert setup.lines.kept == []
+
+    setup = Setup(app)
+
+    await ask(setup.line, type="websocket")
+
+    assert setup.sets("requests_total")[("WEBSOCKET", "/items/{id}", "101")] == [1.0]
+    assert ("WEBSOCKET", "/items/{id}") not in setup.sets("request_seconds")
+
+
+@pytest.mark.parametrize(("status", "lines"), [(200, 0), (503, 1)])
+async def test_a_probe_that_succeeds_writes_no_line(ask, status, lines):
+    """It is counted, and only bad news is written down."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    setup = Setup(app, Probing())
+
+    await ask(setup.line)
+
+    assert len(setup.lines.kept) == lines
+    assert len(setup.sets("requests_total")) == 1
+
+
+async def test_without_a_log_requests_are_counted_all_the_same(ask):
+    """access_log = false leaves the metrics."""
+    setup = Setup(fine, log=False)
+
+    await ask(setup.line)
+
+    assert list(setup.sets("requests_total").values()) == [[1.0]]
+
+
+async def test_people_get_a_short_line_that_no_path_can_forge(ask):
+    """On a terminal: time, method, path, status, milliseconds, id; control characters escaped."""
+    setup = Setup(fine, human=True)
+
+    told = await ask(setup.line, "/a\x1b[2J\nb")
+
+    (line,) = setup.lines.kept
+    assert line.decode() == (
+        "22:13:20.250 INFO    GET /a\\x1b[2J\\nb 200 ms=0.0 "
+        f"request_id={told.one(b'x-request-id').decode()}  (shipworthy.access)\n"
+    )

@@ -1,0 +1,564 @@
+import asyncio
+import io
+import json
+
+import orjson
+import pytest
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.responses import PlainTextResponse, StreamingResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.testclient import TestClient
+
+from shipworthy.context import RequestRecord, current_request
+from shipworthy.errors import Rejected
+from shipworthy.web import AnswerMissing, CallRefused, ExceptionUnhandled, problem
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "postgresql://app:hunter2@db.internal/prod"
+
+
+class Boom(Exception):
+    """What the applications of these tests raise."""
+
+
+def starlette(endpoint, **options) -> Starlette:
+    return Starlette(routes=[Route("/items/{id}", endpoint)], **options)
+
+
+async def boom(request):
+    raise Boom(SECRET)
+
+
+def unhandled(heard):
+    return [fact for fact in heard if isinstance(fact, ExceptionUnhandled)]
+
+
+def is_problem(told) -> dict:
+    assert told.one(b"content-type") == b"application/problem+json"
+    assert int(told.one(b"content-length")) == len(told.body)
+    assert [m["type"] for m in told.sent] == ["http.response.start", "http.response.body"]
+    document = json.loads(told.body)
+    assert set(document) == {"type", "title", "status", "detail", "instance", "request_id"}
+    assert document["status"] == told.status
+    assert document["request_id"].encode() == told.one(b"x-request-id")
+    return document
+
+
+async def test_an_unhandled_exception_becomes_a_problem_that_tells_nothing(hull, ask, heard):
+    """The client gets a problem with the id, the log gets the exception, the server gets it too."""
+    told = await ask(hull(starlette(boom)), "/items/7")
+
+    document = is_problem(told)
+    assert (document["status"], document["title"]) == (500, "Internal Server Error")
+    assert document["instance"] == "/items/7"
+    assert b"Boom" not in told.body
+    assert b"hunter2" not in told.body
+    assert b".py" not in told.body
+    assert isinstance(told.error, Boom)
+    (fact,) = unhandled(heard)
+    assert (fact.error_type, fact.route, fact.answered) == ("Boom", "/items/{id}", "with a problem")
+    assert "in boom" in fact.stack
+
+
+async def test_an_exception_of_a_raw_application_is_answered_and_raised(hull, ask, heard):
+    """Where no framework says anything, the line does, and the server still sees the error."""
+
+    async def app(scope, receive, send):
+        raise Boom
+
+    told = await ask(hull(app), "/x")
+
+    assert is_problem(told)["status"] == 500
+    assert isinstance(told.error, Boom)
+    assert unhandled(heard)[0].route == "_unmatched"
+
+
+async def test_the_application_s_own_answer_to_an_exception_passes(hull, ask, heard):
+    """A handler for 500 or Exception is the application's word, whatever it says."""
+
+    async def sorry(request, error):
+        return PlainTextResponse("sorry", status_code=500, headers={"x-own": "1"})
+
+    told = await ask(hull(starlette(boom, exception_handlers={Exception: sorry})), "/items/7")
+
+    assert (told.status, told.body, told.one(b"x-own")) == (500, b"sorry", b"1")
+    assert told.one(b"x-request-id")
+    assert isinstance(told.error, Boom)
+    assert unhandled(heard)[0].answered == "by the application"
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 409, 422, 501, 503])
+async def test_error_answers_of_the_application_pass_untouched(hull, ask, heard, status):
+    """Whoever raises an HTTP exception, or returns a status, has answered."""
+
+    async def fail(request):
+        raise HTTPException(status, "my words")
+
+    bare = await ask(starlette(fail), "/items/7")
+    told = await ask(hull(starlette(fail)), "/items/7")
+
+    assert (told.status, told.body) == (status, b"my words") == (bare.status, bare.body)
+    assert [h for h in told.headers if h[0] != b"x-request-id"] == bare.headers
+    assert heard == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/no", 404), ("PUT", "/items/7", 405)]
+)
+async def test_404_and_405_of_the_router_are_as_without_us(hull, ask, method, path, status):
+    """What the framework says about its routes is public behaviour of the application."""
+
+    async def fine(request):
+        return PlainTextResponse("fine")
+
+    bare = await ask(starlette(fine), path, method=method)
+    told = await ask(hull(starlette(fine)), path, method=method)
+
+    assert told.status == bare.status == status
+    assert told.body == bare.body
+    assert [h for h in told.headers if h[0] != b"x-request-id"] == bare.headers
+
+
+async def test_a_500_chosen_by_the_application_passes_even_in_the_framework_s_words(hull, ask):
+    """The same bytes as Starlette's page are the application's when nobody raised."""
+
+    async def choose(request):
+        return PlainTextResponse("Internal Server Error", status_code=500)
+
+    told = await ask(hull(starlette(choose)), "/items/7")
+
+    assert (told.status, told.body, told.error) == (500, b"Internal Server Error", None)
+
+
+async def test_a_500_of_the_application_does_not_wait_for_its_background_task(hull, ask):
+    """Only what may be a framework's own page is held back until the application returns."""
+    order = []
+
+    async def later():
+        order.append("background")
+
+    async def fail(request):
+        return PlainTextResponse("mine", status_code=500, background=BackgroundTask(later))
+
+    app = hull(starlette(fail))
+
+    async def watched(scope, receive, send):
+        async def seen(message):
+            order.append(message["type"])
+            await send(message)
+
+        await app(scope, receive, seen)
+
+    await ask(watched, "/items/7")
+
+    assert order == ["http.response.start", "http.response.body", "background"]
+
+
+async def test_a_streamed_500_is_passed_on_as_it_comes(hull, ask):
+    """More than a page is no page: from there on nothing is held back."""
+
+    async def parts():
+        for _ in range(3):
+            yield b"x" * 3000
+
+    async def fail(request):
+        return StreamingResponse(parts(), status_code=500)
+
+    told = await ask(hull(starlette(fail)), "/items/7")
+
+    assert (told.status, len(told.body)) == (500, 9000)
+    assert len(told.sent) == 5
+
+
+@pytest.mark.parametrize("accept", [b"text/html", b"*/*"])
+async def test_a_debug_page_is_shown_in_development_only(hull, ask, accept):
+    """debug=True left on by mistake shows no stack to anybody in production."""
+    app = starlette(boom, debug=True)
+    headers = [(b"accept", accept)]
+
+    shown = await ask(hull(app, SHIPWORTHY_ENV="development"), "/items/7", headers=headers)
+    hidden = await ask(hull(app, SHIPWORTHY_ENV="production"), "/items/7", headers=headers)
+
+    assert b"Boom" in shown.body
+    assert b"hunter2" not in hidden.body
+    assert is_problem(hidden)["status"] == 500
+
+
+async def test_a_traceback_in_many_parts_is_replaced_too(hull, ask):
+    """Only the knowledge that it shows one is kept of a page that will not be sent."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 500, "headers": [(b"etag", b"1")]})
+        for part in (
+            b"<html>Traceback (most ",
+            b"recent call last)",
+            b"s" * 100_000,
+            SECRET.encode(),
+        ):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    told = await ask(hull(app, SHIPWORTHY_ENV="staging"))
+
+    assert is_problem(told)["status"] == 500
+    assert told.all(b"etag") == []
+
+
+async def test_an_exception_in_the_middle_of_a_500_of_the_application(hull, ask, heard):
+    """What it had said of its own page is passed on; the page stays a half one."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+        await send({"type": "http.response.body", "body": b"my own", "more_body": True})
+        raise Boom
+
+    told = await ask(hull(app))
+
+    assert (told.status, told.body) == (500, b"my own")
+    assert unhandled(heard)[0].answered == "in part"
+
+
+async def test_headers_of_other_middlewares_stay_on_a_replaced_answer(hull, ask):
+    """CORS and cookies belong to the answer; what described the old body does not."""
+
+    async def app(scope, receive, send):
+        headers = [
+            (b"content-type", b"text/plain"),
+            (b"Content-Length", b"21"),
+            (b"access-control-allow-origin", b"*"),
+            (b"set-cookie", b"a=b"),
+        ]
+        await send({"type": "http.response.start", "status": 500, "headers": headers})
+        await send({"type": "http.response.body", "body": b"Internal Server Error"})
+        raise Boom
+
+    told = await ask(hull(app))
+
+    is_problem(told)
+    assert told.one(b"access-control-allow-origin") == b"*"
+    assert told.one(b"set-cookie") == b"a=b"
+    assert told.one(b"cache-control") == b"no-store"
+
+
+async def test_an_exception_after_the_answer_began_is_logged_and_raised(hull, ask, heard):
+    """Nothing is added to a half answer: the server ends it, and the log has the reason."""
+
+    async def parts():
+        yield b"first"
+        raise Boom
+
+    async def fail(request):
+        return StreamingResponse(parts())
+
+    told = await ask(hull(starlette(fail)), "/items/7")
+
+    assert (told.status, told.body) == (200, b"first")
+    assert told.sent[-1]["more_body"] is True
+    assert told.error is not None
+    assert unhandled(heard)[0].answered == "in part"
+
+
+async def test_an_exception_in_a_background_task_is_logged(hull, ask, heard):
+    """The answer was whole; the log still learns what happened after it."""
+
+    async def later():
+        raise Boom
+
+    async def fine(request):
+        return PlainTextResponse("fine", background=BackgroundTask(later))
+
+    told = await ask(hull(starlette(fine)), "/items/7")
+
+    assert (told.status, told.body) == (200, b"fine")
+    assert unhandled(heard)[0].answered == "before"
+
+
+async def test_head_is_answered_without_a_body(hull, ask):
+    """A problem for HEAD has the headers of the problem and no body."""
+    told = await ask(hull(starlette(boom)), "/items/7", method="HEAD")
+
+    assert (told.status, told.body) == (500, b"")
+    assert int(told.one(b"content-length")) > 0
+
+
+async def test_an_application_that_returns_without_an_answer_gets_one(hull, ask, heard):
+    """The client is told, and the log, that the application said nothing."""
+
+    async def app(scope, receive, send):
+        return
+
+    told = await ask(hull(app))
+
+    assert is_problem(told)["status"] == 500
+    assert [(type(f), f.status, f.sent_bytes) for f in heard] == [(AnswerMissing, 0, 0)]
+
+
+async def test_an_application_that_stops_in_the_middle_is_in_the_log(hull, ask, heard):
+    """A half answer cannot be mended, only told."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+
+    told = await ask(hull(app))
+
+    assert (told.body, len(told.sent)) == (b"half", 2)
+    assert [(type(f), f.status, f.sent_bytes) for f in heard] == [(AnswerMissing, 200, 4)]
+
+
+async def test_a_websocket_that_is_left_without_a_word_is_in_the_log(hull, ask, heard):
+    """The server refuses the handshake; one that was accepted is simply over."""
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/accepted":
+            await send({"type": "websocket.accept"})
+
+    told = await ask(hull(app), "/", type="websocket")
+    accepted = await ask(hull(app), "/accepted", type="websocket")
+
+    assert told.sent == []
+    assert [m["type"] for m in accepted.sent] == ["websocket.accept"]
+    assert [(type(f), f.status) for f in heard] == [(AnswerMissing, 0)]
+
+
+async def test_a_client_that_left_is_no_failure_of_the_service(hull, ask, heard):
+    """What a framework raises when its client vanishes during an upload is not ours."""
+
+    async def read(request):
+        await request.body()
+        return PlainTextResponse("read")
+
+    class Vanishes:
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            messages = [
+                {"type": "http.request", "body": b"half", "more_body": True},
+                {"type": "http.disconnect"},
+            ]
+
+            async def vanishing():
+                return messages.pop(0)
+
+            await self.app(scope, vanishing, send)
+
+    app = hull(Starlette(routes=[Route("/up", read, methods=["POST"])]))
+    told = await ask(Vanishes(app), "/up", method="POST")
+
+    assert unhandled(heard) == []
+    assert told.sent == []
+
+
+@pytest.mark.parametrize("mode", ["report", "off"])
+async def test_in_the_other_modes_the_answer_is_the_framework_s(hull, ask, heard, mode):
+    """The exception is logged in every mode; the answer is left as it is."""
+    told = await ask(hull(starlette(boom), SHIPWORTHY_WEB__PROBLEMS=mode), "/items/7")
+
+    assert (told.status, told.body) == (500, b"Internal Server Error")
+    assert isinstance(told.error, Boom)
+    assert unhandled(heard)[0].answered == "by the application"
+
+
+async def test_in_report_mode_a_raw_exception_is_left_to_the_server(hull, ask, heard):
+    """Nothing is sent in the application's place."""
+
+    async def app(scope, receive, send):
+        raise Boom
+
+    told = await ask(hull(app, SHIPWORTHY_WEB__PROBLEMS="report"))
+
+    assert (told.sent, type(told.error)) == ([], Boom)
+    assert unhandled(heard)[0].answered == "by the server"
+
+
+class Busy(Rejected):
+    """A refusal as later guards make them."""
+
+
+async def test_a_refusal_is_a_503_with_the_time_to_come_back_and_is_not_raised(hull, ask, heard):
+    """Rejected, wherever it is raised, means: not begun, send it again later."""
+
+    async def refuse(request):
+        raise Busy("all seats are taken", retry_after_seconds=1.2)
+
+    told = await ask(hull(starlette(refuse)), "/items/7")
+
+    document = is_problem(told)
+    assert told.status == 503
+    assert told.one(b"retry-after") == b"2"
+    assert document["type"] == "urn:shipworthy:problem:busy"
+    assert document["detail"] == "all seats are taken"
+    assert told.error is None
+    assert [(type(f), f.refusal) for f in heard] == [(CallRefused, "Busy")]
+
+
+async def test_the_context_reaches_exception_handlers_threads_and_background_tasks(hull, ask):
+    """One id everywhere: middleware, sync handler in a thread, background task, error handler."""
+    seen = {}
+
+    def note(where):
+        seen[where] = current_request().request_id
+
+    class Outer(BaseHTTPMiddleware):
+        async def dispatch(self, request, call_next):
+            note("middleware")
+            return await call_next(request)
+
+    def sync(request):
+        note("thread")
+        raise KeyError
+
+    async def caught(request, error):
+        note("exception handler")
+        return PlainTextResponse(
+            "caught", status_code=418, background=BackgroundTask(note, "after")
+        )
+
+    app = starlette(sync, middleware=[Middleware(Outer)], exception_handlers={KeyError: caught})
+    told = await ask(hull(app), "/items/7")
+
+    assert set(seen) == {"middleware", "thread", "exception handler", "after"}
+    assert set(seen.values()) == {told.one(b"x-request-id").decode()}
+
+
+async def test_a_cancelled_request_is_told_so_when_the_process_leaves(hull, ask):
+    """Cancelled by the drain before it answered: 503, to be sent again, and the task ends."""
+    entered = asyncio.Event()
+
+    async def wait(request):
+        entered.set()
+        await asyncio.Event().wait()
+
+    app = hull(starlette(wait))
+    task = asyncio.create_task(ask(app, "/items/7"))
+    told = {}
+
+    async def keep(scope, receive, send):
+        async def sent(message):
+            told.setdefault("sent", []).append(message)
+
+        await app(scope, receive, sent)
+
+    task.cancel()
+    task = asyncio.create_task(ask(keep, "/items/7"))
+    await entered.wait()
+    app.lifecycle.begin_drain()
+    assert app.in_flight.cancel_all() == 1
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert told["sent"][0]["status"] == 503
+    assert (b"retry-after", b"1") in told["sent"][0]["headers"]
+    assert (b"connection", b"close") in told["sent"][0]["headers"]
+    assert len(app.in_flight) == 0
+
+
+async def test_a_cancelled_request_is_left_to_the_server_otherwise(hull, ask):
+    """Whoever cancels for another reason wants no answer."""
+    entered = asyncio.Event()
+
+    async def wait(request):
+        entered.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(ask(hull(starlette(wait)), "/items/7"))
+    await entered.wait()
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_handler_that_swallows_its_cancellation_answers_and_is_seen_meanwhile(hull, ask):
+    """It stays in the list of calls in flight, with the line it stands in, until it ends."""
+    entered, swallowed, go = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def stubborn(request):
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            swallowed.set()
+        await go.wait()
+        return PlainTextResponse("late")
+
+    app = hull(starlette(stubborn))
+    task = asyncio.create_task(ask(app, "/items/7"))
+    await entered.wait()
+    app.in_flight.cancel_all()
+    await swallowed.wait()
+    await asyncio.sleep(0)
+
+    (call,) = app.in_flight.describe()
+    assert call["route"] == "/items/{id}"
+    assert "in stubborn" in call["task"]
+    go.set()
+    assert (await task).body == b"late"
+    assert len(app.in_flight) == 0
+
+
+def test_test_clients_see_the_exception_as_without_us(hull):
+    """Starlette's client raises what the application raised, or shows the answer, as asked."""
+    app = hull(starlette(boom))
+
+    with pytest.raises(Boom):
+        TestClient(app).get("/items/7")
+    answer = TestClient(app, raise_server_exceptions=False).get("/items/7")
+
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_an_exception_in_a_websocket_s_handshake_is_a_problem_where_that_can_be_said(
+    hull, ask, heard
+):
+    """Servers that let us write the answer get a 500 with its id, others write their own."""
+
+    async def fail(websocket):
+        raise Boom
+
+    app = hull(Starlette(routes=[WebSocketRoute("/ws", fail)]))
+    extension = {"websocket.http.response": {}}
+
+    told = await ask(app, "/ws", type="websocket", extensions=extension)
+    plain = await ask(app, "/ws", type="websocket")
+
+    assert told.status == 500
+    assert told.one(b"x-request-id")
+    assert told.sent[-1]["type"] == "websocket.http.response.body"
+    assert plain.sent == []
+    assert [fact.answered for fact in unhandled(heard)] == ["with a problem"] * 2
+
+
+def test_a_problem_keeps_whatever_a_client_sends_inside_a_string():
+    """Quotes, line ends and lone surrogates of a path cannot leave the JSON."""
+    record = RequestRecord("id", "id", "t", "s", path='/"\r\n\ud800<x>')
+
+    document = orjson.loads(problem(418, "short and stout", record=record))
+
+    assert document["instance"].startswith('/"\r\n')
+    assert document["title"] == "I'm a Teapot"
+    assert document["request_id"] == "id"
+
+
+async def test_a_server_that_raises_while_it_is_answered_does_not_hide_the_error(hull):
+    """A broken connection during the problem is not what went wrong."""
+
+    async def app(scope, receive, send):
+        raise Boom
+
+    async def broken(message):
+        raise ConnectionResetError
+
+    with pytest.raises(Boom):
+        await hull(app)({**_scope(), "type": "http"}, io.BytesIO, broken)
+
+
+def _scope():
+    return {"type": "http", "method": "GET", "path": "/", "headers": [], "http_version": "1.1"}

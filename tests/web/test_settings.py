@@ -1,0 +1,55 @@
+import pytest
+
+from shipworthy.errors import SettingsInvalid
+from shipworthy.settings import load
+from shipworthy.web import WebSettings, guards
+
+
+def settled(tmp_path, **environ):
+    said = {f"SHIPWORTHY_WEB__{name.upper()}": value for name, value in environ.items()}
+    return load(environ=said, directory=tmp_path)
+
+
+def test_by_default_every_guard_enforces(tmp_path):
+    """The guards in their order, each with its mode, as `run --dry-run` shows them."""
+    assert guards(settled(tmp_path)) == (
+        ("ids", "enforce"),
+        ("metrics", "enforce"),
+        ("access line", "enforce"),
+        ("probes", "enforce"),
+        ("drain", "enforce"),
+        ("problems", "enforce"),
+    )
+
+
+def test_what_is_turned_off_is_shown_as_off(tmp_path):
+    """Access line, problems and probes can be left out."""
+    shown = dict(
+        guards(
+            settled(
+                tmp_path,
+                access_log="false",
+                problems="report",
+                live_path="",
+                ready_path="",
+                startup_path="",
+            )
+        )
+    )
+
+    assert (shown["access line"], shown["problems"], shown["probes"]) == ("off", "report", "off")
+
+
+def test_an_unknown_mode_is_refused(tmp_path):
+    """The choices are named."""
+    with pytest.raises(SettingsInvalid, match="enforce"):
+        settled(tmp_path, problems="loud")
+
+
+@pytest.mark.parametrize("path", ["livez", "/live z", "/livez?x=1", "/livez\n"])
+def test_a_probe_path_that_no_request_can_have_is_refused(tmp_path, path):
+    """It begins with a slash and has nothing in it that ends a path."""
+    settings = settled(tmp_path, live_path=path)
+
+    assert any("web.live_path" in sentence for sentence in settings.refusals())
+    assert WebSettings().refusals("production") == []
