@@ -1,13 +1,15 @@
 """`shipworthy run` from outside: what it serves, refuses and says."""
 
 import socket
+import ssl
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
-from launch import TRIALS, Diary, Run
+import trustme
+from launch import TRIALS, Diary, During, Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
@@ -173,6 +175,29 @@ def test_a_unix_socket_serves_and_is_removed(run: Run, tmp_path: Path) -> None:
 
     assert (text, code) == ("hello", 0)
     assert not path.exists()
+
+
+def test_tls_files_serve_https(run: Run, tmp_path: Path) -> None:
+    """`--tls-cert` and `--tls-key`; the plain client of before gets no answer."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    files = ("--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))
+    with run(TRIALS, *files) as service:
+        service.until_ready()
+        answer = service.get("/", verify=context)
+        slow = During(service, "/slow?seconds=1", verify=context)
+        service.until(lambda: "slow began" in (tmp_path / "diary.txt").read_text())
+        service.signal()
+        code = service.ended()
+
+    assert service.url.startswith("https://")
+    assert answer.text == "hello"
+    assert (slow.result().text, slow.result().headers["connection"]) == ("slow", "close")
+    assert code == 0
 
 
 def test_without_a_target_the_project_names_it(run: Run, tmp_path: Path) -> None:

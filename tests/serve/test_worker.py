@@ -1,5 +1,7 @@
 """How a worker starts and leaves: real signals, in the identifiers of research L01 to L34."""
 
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -29,6 +31,21 @@ def test_what_is_in_flight_at_sigterm_finishes_and_says_goodbye(run: Run, diary:
     assert diary()[-1] == "stop"
     assert "background ended" in diary()
     assert "slow ended" in diary()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "systemd"])
+def test_a_signal_to_the_whole_group_is_one_drain(run: Run, diary: Diary, number: int) -> None:
+    """A terminal and a control group signal supervisor and worker at once; nothing is cut."""
+    with run() as service:
+        service.until_ready()
+        slow = During(service, "/slow?seconds=1")
+        service.until(lambda: "slow began" in diary())
+        os.killpg(service.process.pid, number)
+        code = service.ended()
+
+    assert slow.result().text == "slow"
+    assert diary()[-2:] == ["slow ended", "stop"]
+    assert code == 0
 
 
 def test_readiness_fails_at_once_and_the_lame_duck_still_answers(run: Run) -> None:
