@@ -29,7 +29,6 @@ from shipworthy.lifecycle import (
     signals_of,
 )
 from shipworthy.serve.channel import Channel
-from shipworthy.serve.driver import LifespanDriver
 from shipworthy.serve.engine import ServerEngine, UvicornEngine
 from shipworthy.serve.order import Order
 from shipworthy.serve.settings import ServeSettings
@@ -38,6 +37,7 @@ from shipworthy.serve.survey import survey
 from shipworthy.serve.target import AppRaised, load_target, parse_target
 from shipworthy.settings import Loaded, load
 from shipworthy.telemetry import start_logging
+from shipworthy.web import AppLifespan
 
 HEARTBEAT_SECONDS = 0.25
 # How often the drain looks at its facts; far below any of its bounds.
@@ -102,7 +102,9 @@ class Worker:
         self._lifecycle = hardened.lifecycle
         self._times = settings.of(LifecycleSettings)
         self._sockets = sockets
-        self._driver = LifespanDriver(hardened)
+        self._lifespan = AppLifespan(hardened)
+        self._state: dict[str, Any] = {}
+        self._lifespan.state = self._state
         self._engine: ServerEngine = UvicornEngine(
             hardened,
             root_path=serve.root_path,
@@ -147,7 +149,7 @@ class Worker:
         await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
             starting.cancel()
-            clean = await self._driver.abandon(self._times.stop_seconds)
+            clean = await self._abandoned(self._times.stop_seconds)
             self._channel.send("bye", clean=clean, report={}, metrics={})
             return Exit.START_FAILED
         try:
@@ -167,8 +169,16 @@ class Worker:
         return Exit.CLEAN
 
     async def _start(self) -> None:
-        await self._driver.start()
-        await self._engine.start(self._sockets, self._driver.state)
+        await self._lifespan.start()
+        await self._engine.start(self._sockets, self._state)
+
+    async def _abandoned(self, seconds: float) -> bool:
+        """Wait for a lifespan that was cancelled; say whether it ended in its time."""
+        await asyncio.sleep(0)  # the cancellation is on its way to it
+        task = self._lifespan.task()
+        if task is not None and not task.done():
+            await asyncio.wait({task}, timeout=seconds)
+        return task is None or task.done()
 
     async def _drain(self) -> None:
         """Advance the drain by its facts and do what each phase asks, until nothing is left."""
@@ -211,12 +221,14 @@ class Worker:
     async def _stop(self) -> dict[str, Any]:
         """Run the app's shutdown and ours, bounded; what does not end is named and left behind."""
         await self._engine.close()
-        stopping = asyncio.create_task(self._driver.stop(), name="stop")
+        stopping = asyncio.create_task(self._lifespan.stop(), name="stop")
         left_seconds = self._lifecycle.drain.stop_by - SYSTEM_CLOCK.now()
-        done, _ = await asyncio.wait({stopping}, timeout=left_seconds + STOP_SLACK_SECONDS)
-        if not done:
+        await asyncio.wait({stopping}, timeout=left_seconds + STOP_SLACK_SECONDS)
+        if stopping.done():
+            stopping.exception()  # what failed is in the report, with its reason
+        else:
             stopping.cancel()
-            await self._driver.abandon(STOP_SLACK_SECONDS)
+            await self._abandoned(STOP_SLACK_SECONDS)
         return (await self._lifecycle.stop()).to_dict()
 
     def _force(self) -> NoReturn:
