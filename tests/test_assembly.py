@@ -5,7 +5,7 @@ from typing import Annotated
 
 import flask
 import pytest
-from fastapi import Depends, FastAPI
+from fastapi import BackgroundTasks, Depends, FastAPI
 from starlette.testclient import TestClient
 
 from shipworthy import harden
@@ -328,3 +328,112 @@ def test_the_application_has_its_components_from_its_start_to_its_end(settled):
         pass
 
     assert order == ["broker starts", "app starts", "app stops", "broker stops"]
+
+
+async def test_under_a_server_that_says_shutdown_early_the_drain_is_still_seen_through(settled):
+    """A background task ends before the app's own shutdown; readiness fails meanwhile."""
+    order = []
+    working, release = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def lifespan(_app):
+        yield
+        order.append("app stops")
+
+    inner = FastAPI(lifespan=lifespan)
+
+    @inner.get("/")
+    async def soon(tasks: BackgroundTasks):
+        async def later():
+            working.set()
+            await release.wait()
+            order.append("task ends")
+
+        tasks.add_task(later)
+
+    app = harden(inner, settings=settled())
+    inbox = asyncio.Queue()
+    heard = asyncio.Queue()
+    living = asyncio.create_task(app({"type": "lifespan", "asgi": {}}, inbox.get, heard.put))
+    inbox.put_nowait({"type": "lifespan.startup"})
+    await heard.get()
+    asking = asyncio.create_task(_get(app, "/"))
+    await working.wait()
+    inbox.put_nowait({"type": "lifespan.shutdown"})
+    while app.lifecycle.phase is Phase.READY:
+        await asyncio.sleep(0)
+    ready = app.lifecycle.ready()
+    release.set()
+    await asking
+    last = await heard.get()
+    await living
+
+    assert not ready.ok
+    assert order == ["task ends", "app stops"]
+    assert last["type"] == "lifespan.shutdown.complete"
+
+
+async def test_under_such_a_server_what_outlasts_the_drain_is_cancelled(settled):
+    """Once, and then the shutdown goes on."""
+    cancelled = []
+    inner = FastAPI()
+
+    @inner.get("/")
+    async def long():
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(1)
+            raise
+
+    times = {"IDLE_GRACE": "10ms", "DRAIN": "50ms", "CANCEL": "50ms"}
+    app = harden(
+        inner, settings=settled(**{f"SHIPWORTHY_LIFECYCLE__{k}": v for k, v in times.items()})
+    )
+    inbox = asyncio.Queue()
+    heard = asyncio.Queue()
+    living = asyncio.create_task(app({"type": "lifespan", "asgi": {}}, inbox.get, heard.put))
+    inbox.put_nowait({"type": "lifespan.startup"})
+    await heard.get()
+    asking = asyncio.create_task(_get(app, "/"))
+    while not len(app.in_flight):
+        await asyncio.sleep(0)
+    inbox.put_nowait({"type": "lifespan.shutdown"})
+    last = await heard.get()
+    await living
+    await asyncio.wait({asking})
+
+    assert asking.cancelled()
+    assert cancelled == [1]
+    assert last["type"] == "lifespan.shutdown.complete"
+
+
+async def _get(app, path):
+    messages = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive():
+        if messages:
+            return messages.pop(0)
+        return await asyncio.Event().wait()
+
+    async def send(message):
+        pass
+
+    await app(
+        {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "GET",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "root_path": "",
+            "scheme": "http",
+            "headers": [],
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 80),
+        },
+        receive,
+        send,
+    )

@@ -1,6 +1,8 @@
 """`harden()`: the only place where the rooms are put together."""
 
+import asyncio
 import logging
+import math
 from functools import partial
 from typing import Any, final
 
@@ -9,7 +11,16 @@ from typing_extensions import override
 from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.context import log_fields
 from shipworthy.events import Event, listen
-from shipworthy.lifecycle import Check, Component, Lifecycle, LifecycleSettings
+from shipworthy.lifecycle import (
+    Check,
+    Component,
+    DrainFacts,
+    Lifecycle,
+    LifecycleSettings,
+    Phase,
+    Signal,
+    also_on,
+)
 from shipworthy.redact import redact
 from shipworthy.settings import Loaded, load
 from shipworthy.telemetry import (
@@ -197,12 +208,30 @@ class _Hull:
         self.begun = True
         # The server's own mapping, where it has one: its requests get what start-up leaves in it.
         self._lifespan.state = scope.get("state")
-        await speak_lifespan(
-            self.lifecycle,
-            receive,
-            send,
-            before_ready=partial(self._probes.find_owned, scope.get("state")),
-        )
+        with also_on(Signal.SIGTERM, asyncio.get_running_loop(), self.lifecycle.begin_drain):
+            await speak_lifespan(
+                self.lifecycle,
+                receive,
+                send,
+                before_ready=partial(self._probes.find_owned, scope.get("state")),
+                before_stop=self._drained,
+            )
+
+    async def _drained(self) -> None:
+        """See the drain through where the server did not; `run` has, before it says shutdown.
+
+        Some servers say it while background tasks, or even requests, are still at work.
+        """
+        life = self.lifecycle
+        life.begin_drain()
+        while not (before := life.phase).reached(Phase.STOPPING):
+            facts = DrainFacts(
+                in_flight=len(self.in_flight), idle_connections=0, quiet_seconds=math.inf
+            )
+            if life.advance(facts) is before:
+                await asyncio.sleep(_LOOK_SECONDS)
+            elif life.phase is Phase.CANCELLING:
+                self.in_flight.cancel_all()
 
     def close_log(self, seconds: float) -> None:
         """Write the access lines that are held, for at most `seconds`, and take no more."""
@@ -235,6 +264,10 @@ class _Hull:
             interval_seconds=self._settings.check_interval_seconds,
             timeout_seconds=seconds,
         )
+
+
+# How often the drain looks at what is still in flight; far below any of its bounds.
+_LOOK_SECONDS = 0.02
 
 
 def _tell_logging() -> None:

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from shipworthy.lifecycle import Signal, ignore_signals, signals_of
+from shipworthy.lifecycle import Signal, also_on, ignore_signals, signals_of
 
 pytestmark = pytest.mark.anyio
 
@@ -134,3 +134,92 @@ with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
 
     assert ended.stderr == ""
     assert ended.stdout == "uvloop\n"
+
+
+async def test_whoever_handles_the_signal_already_goes_on_handling_it() -> None:
+    """Ours is called in the loop, theirs as before, and afterwards all is as it was."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = asyncio.Event(), []
+
+    def handler(number: int, frame: object) -> None:
+        theirs.append(number)
+
+    signal.signal(signal.SIGUSR1, handler)
+    with also_on(Signal.SIGUSR1, loop, ours.set):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        async with asyncio.timeout(5):
+            await ours.wait()
+
+    assert theirs == [signal.SIGUSR1]
+    assert signal.getsignal(signal.SIGUSR1) is handler
+
+
+async def test_a_handler_in_the_loop_is_called_too() -> None:
+    """asyncio hears through a descriptor of its own, whatever function is installed."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = asyncio.Event(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGUSR1, theirs.set)
+    with also_on(Signal.SIGUSR1, loop, ours.set):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        async with asyncio.timeout(5):
+            await ours.wait()
+            await theirs.wait()
+    loop.remove_signal_handler(signal.SIGUSR1)
+
+
+async def test_who_handles_the_signal_anew_inside_keeps_his_handler() -> None:
+    """It is no longer ours to take away."""
+
+    def later(number: int, frame: object) -> None:
+        """Handle it as somebody decided after us."""
+
+    with also_on(Signal.SIGUSR1, asyncio.get_running_loop(), list):
+        signal.signal(signal.SIGUSR1, later)
+
+    assert signal.getsignal(signal.SIGUSR1) is later
+
+
+async def test_an_ignored_signal_is_heard_by_us_alone() -> None:
+    """It does not end the process, as it did not before."""
+    ours = asyncio.Event()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    with also_on(Signal.SIGUSR1, asyncio.get_running_loop(), ours.set):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        async with asyncio.timeout(5):
+            await ours.wait()
+
+
+def test_outside_the_main_thread_nothing_is_installed() -> None:
+    """Python allows no handler there; test clients run applications in threads."""
+    before = signal.getsignal(signal.SIGUSR1)
+    seen = []
+
+    async def inside() -> None:
+        with also_on(Signal.SIGUSR1, asyncio.get_running_loop(), list):
+            seen.append(signal.getsignal(signal.SIGUSR1))
+
+    thread = threading.Thread(target=lambda: asyncio.run(inside()))
+    thread.start()
+    thread.join(5)
+
+    assert seen == [before]
+
+
+@pytest.mark.slow
+def test_a_signal_that_nobody_handled_still_ends_the_process() -> None:
+    """By that signal, as without us."""
+    code = """
+import asyncio, os, signal
+from shipworthy.lifecycle import Signal, also_on
+
+async def main():
+    with also_on(Signal.SIGTERM, asyncio.get_running_loop(), list):
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(30)
+
+asyncio.run(main())
+"""
+
+    done = subprocess.run([sys.executable, "-c", code], timeout=20, check=False)
+
+    assert done.returncode == -signal.SIGTERM

@@ -28,7 +28,7 @@ from shipworthy.lifecycle.lifecycle import (
     StopReport,
 )
 from shipworthy.lifecycle.settings import LifecycleSettings
-from shipworthy.lifecycle.signals import Signal, ignore_signals, signals_of
+from shipworthy.lifecycle.signals import Signal, also_on, ignore_signals, signals_of
 
 __all__ = [
     "Answer",
@@ -54,6 +54,7 @@ __all__ = [
     "PhaseChanged",
     "Signal",
     "StopReport",
+    "also_on",
     "check_of",
     "ignore_signals",
     "signals_of",

@@ -2,8 +2,10 @@
 
 import asyncio
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import FrameType
 
 Signal = signal.Signals
 
@@ -31,6 +33,38 @@ def signals_of(
             # asyncio leaves the system's default behind, which would end the process. None is a
             # disposition that was not set from Python, and cannot be set back from there.
             signal.signal(number, before[number] or signal.SIG_DFL)
+
+
+@contextmanager
+def also_on(
+    number: Signal, loop: asyncio.AbstractEventLoop, callback: Callable[[], object]
+) -> Iterator[None]:
+    """Call `callback` in `loop` when the signal comes, before whoever handles it already.
+
+    For an application under a server of others, which goes on handling its signals as before.
+    Does nothing outside the main thread, where Python allows no handler, and where the signal is
+    handled by code that is not Python, which could not be called on.
+    """
+    before = signal.getsignal(number)
+    if threading.current_thread() is not threading.main_thread() or before is None:
+        yield
+        return
+
+    def heard(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(callback)
+        if callable(before):
+            before(number, frame)
+        elif before == signal.SIG_DFL:
+            signal.signal(number, before)
+            signal.raise_signal(number)
+
+    signal.signal(number, heard)
+    try:
+        yield
+    finally:
+        # Who has put a handler of his own over ours meanwhile keeps it.
+        if signal.getsignal(number) is heard:
+            signal.signal(number, before)
 
 
 def ignore_signals(*numbers: Signal) -> None:

@@ -127,10 +127,12 @@ async def speak_lifespan(
     send: Send,
     *,
     before_ready: Callable[[], Awaitable[None]],
+    before_stop: Callable[[], Awaitable[None]],
 ) -> None:
     """Speak the application's half of the lifespan protocol towards the server, for `lifecycle`.
 
-    `before_ready` is called when everything has started and nothing is served yet.
+    `before_ready` is called when everything has started and nothing is served yet, `before_stop`
+    when the server has said shutdown and nothing is stopped yet.
     """
     await receive()
     try:
@@ -142,6 +144,7 @@ async def speak_lifespan(
     lifecycle.started()
     await send({"type": "lifespan.startup.complete"})
     await receive()
+    await before_stop()
     report = await lifecycle.stop()
     if report.clean:
         await send({"type": "lifespan.shutdown.complete"})

@@ -15,8 +15,15 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     note("stop")
 
 
+@asynccontextmanager
+async def inner_lifespan(app: FastAPI) -> AsyncIterator[None]:
+    note("inner start")
+    yield
+    note("inner stop")
+
+
 app = FastAPI(lifespan=lifespan)
-below = FastAPI()
+below = FastAPI(lifespan=inner_lifespan)
 app.mount("/v1", below)
 
 
