@@ -95,7 +95,10 @@ def peers_python() -> Path:
 
 def measure(rounds: int, requests: int, *, peers: bool) -> dict[str, Rounds]:
     """Return the CPU seconds per request of each arm and round, by environment."""
-    environments = {"ours": Environment(Path(sys.executable), "hull_arms")}
+    environments = {
+        "ours": Environment(Path(sys.executable), "hull_arms"),
+        "threads": Environment(Path(sys.executable), "hull_thread_arms"),
+    }
     if peers:
         environments["peers"] = Environment(peers_python(), "glued_arms")
     for done in range(rounds):
@@ -192,7 +195,11 @@ TABLE = """\
 
 def report(seconds: dict[str, Rounds], *, requests: int, emitted: float, imported: float) -> str:
     """Return the page."""
-    titles = {"ours": "Shipworthy", "peers": "The glued stack"}
+    titles = {
+        "ours": "Shipworthy over an `async def` route",
+        "threads": "Shipworthy over a `def` route, which FastAPI runs in a thread",
+        "peers": "The glued stack over an `async def` route",
+    }
     packages = ("fastapi", "starlette", "pydantic", "uvicorn", "orjson", "shipworthy")
     tables = [
         TABLE.format(

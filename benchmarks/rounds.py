@@ -44,6 +44,17 @@ def bare() -> FastAPI:
     return app
 
 
+def bare_in_threads() -> FastAPI:
+    """The same, written the way most people write it: FastAPI runs a `def` route in a thread."""
+    app = FastAPI()
+
+    @app.get("/items/{item_id}")
+    def item(item_id: int) -> dict[str, int]:
+        return {"id": item_id}
+
+    return app
+
+
 def take_stdout() -> Any:
     """Return standard output for ourselves; what others print from now on goes nowhere."""
     ours = os.fdopen(os.dup(1), "w")

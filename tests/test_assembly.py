@@ -6,13 +6,17 @@ from typing import Annotated
 import flask
 import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI
+from starlette.middleware.httpsredirect import HTTPSRedirectMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.testclient import TestClient
 
 from shipworthy import harden
 from shipworthy.errors import SettingsInvalid, TargetInvalid
-from shipworthy.lifecycle import Check, Component, Phase
+from shipworthy.events import listen
+from shipworthy.lifecycle import Check, Component, Phase, PhaseChanged
 from shipworthy.settings import load
 from shipworthy.telemetry import AccessLog, install_logging
+from shipworthy.web import AppLifespan
 
 pytestmark = pytest.mark.anyio
 
@@ -244,6 +248,32 @@ def test_a_function_joins_readiness(settled, tmp_path, monkeypatch):
             assert client.get("/readyz").status_code == 503
 
 
+@pytest.mark.parametrize("host", ["localhost", "shop.example.org"])
+def test_a_health_route_behind_allowed_hosts_is_asked_for_the_host_of_the_settings(settled, host):
+    """Without the setting the reason names it; a redirect to https is no answer either."""
+    inner = service()
+    inner.add_middleware(TrustedHostMiddleware, allowed_hosts=["shop.example.org", "testserver"])
+    inner.add_middleware(HTTPSRedirectMiddleware)
+    app = harden(
+        inner,
+        settings=settled(
+            SHIPWORTHY_LIFECYCLE__READY_ROUTE="/health", SHIPWORTHY_LIFECYCLE__READY_HOST=host
+        ),
+    )
+
+    with TestClient(app):
+        if host == "localhost":
+            assert _until(lambda: "it answered 400" in app.lifecycle.ready().because)
+            assert "for the host localhost, see lifecycle.ready_host" in (
+                app.lifecycle.ready().because
+            )
+        else:
+            assert _until(lambda: app.lifecycle.ready().ok)
+    app.state.sick = True
+    with TestClient(app):
+        assert _until(lambda: "fails" in app.lifecycle.ready().because)
+
+
 def _until(true):
     import time
 
@@ -406,6 +436,144 @@ async def test_under_such_a_server_what_outlasts_the_drain_is_cancelled(settled)
     assert asking.cancelled()
     assert cancelled == [1]
     assert last["type"] == "lifespan.shutdown.complete"
+
+
+async def test_leaving_while_the_application_is_asked_for_its_probes_stops_it(settled):
+    """A catch-all route that is slow: SIGTERM comes meanwhile, and the shutdown still runs."""
+    diary, asked = [], asyncio.Event()
+
+    @asynccontextmanager
+    async def lifespan(_app):
+        diary.append("start")
+        yield
+        diary.append("stop")
+
+    inner = FastAPI(lifespan=lifespan)
+
+    @inner.get("/{path:path}")
+    async def every(path: str):
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            diary.append("question ends")
+
+    app = harden(inner, settings=settled())
+    outer = AppLifespan(app)
+    outer.state = {}
+    starting = asyncio.create_task(outer.start())
+    await asked.wait()
+    starting.cancel()
+    await asyncio.wait({starting, outer.task()})
+
+    assert diary[0] == "start"
+    assert diary[-1] == "stop"
+    assert set(diary[1:-1]) == {"question ends"}
+    assert app.lifecycle.phase is Phase.STOPPED
+
+
+class Mid:
+    """A middleware of the application's own, around what it has hardened itself."""
+
+    def __init__(self, app):
+        self.inner = app
+
+    async def __call__(self, scope, receive, send):
+        await self.inner(scope, receive, send)
+
+
+def hardened_twice(settled, **options):
+    inner = harden(service(**options), settings=settled())
+    return inner, harden(Mid(inner), settings=settled(SHIPWORTHY_ENV="production"))
+
+
+def test_what_is_hardened_behind_a_middleware_is_guarded_once(settled):
+    """One id, one count, one set of probes: the outermost guards."""
+    inner, outer = hardened_twice(settled)
+
+    with TestClient(outer, raise_server_exceptions=False) as client:
+        answer = client.get("/who")
+        assert client.get("/livez").text == "ok\n"
+        assert len(answer.headers.get_list("x-request-id")) == 1
+
+    requests = "shipworthy_web_requests_total"
+    assert len(outer.registry.snapshot()[requests]["sets"]) == 2
+    assert not inner.registry.snapshot().get(requests, {"sets": []})["sets"]
+
+
+def test_the_inner_one_alone_is_guarded_as_ever(settled):
+    """Stepping aside is for where another one is around it."""
+    inner, _ = hardened_twice(settled)
+
+    with TestClient(inner) as client:
+        assert client.get("/who").headers["x-request-id"]
+        assert client.get("/livez").text == "ok\n"
+
+
+def test_the_inner_life_is_lived_once_within_the_outer(settled, heard):
+    """Components start and stop once, checks count, the drain reaches it and is waited for once."""
+    order = []
+
+    def step(word):
+        async def hook():
+            order.append(word)
+
+        return hook
+
+    said = ["the cache is cold"]
+
+    async def ask():
+        return said[0]
+
+    @asynccontextmanager
+    async def lifespan(_app):
+        order.append("app starts")
+        yield
+        order.append("app stops")
+
+    inner, outer = hardened_twice(settled, lifespan=lifespan)
+    inner.lifecycle.add(Component("pool", step("pool starts"), step("pool stops")))
+    inner.lifecycle.add_check(Check("cache", ask, interval_seconds=0.02))
+    inner.lifecycle.on_drain(lambda: order.append("drain"))
+    for _ in range(2):
+        order.clear()
+        heard.clear()
+        said[0] = "the cache is cold"
+        with TestClient(outer) as client:
+            assert _until(lambda: "cold" in outer.lifecycle.ready().because)
+            assert client.get("/readyz").status_code == 503
+            said[0] = None
+            assert _until(lambda: client.get("/readyz").status_code == 200)
+            assert [check.name for check in outer.lifecycle.health().checks] == ["cache"]
+
+        assert order == ["pool starts", "app starts", "drain", "app stops", "pool stops"]
+        phases = [fact.after for fact in heard if isinstance(fact, PhaseChanged)]
+        assert phases == ["ready", "lame_duck", "draining", "stopping", "stopped"]
+
+
+def test_the_checks_of_the_settings_are_asked_once(settled, tmp_path, monkeypatch):
+    """Both read the same settings; only the outer one goes by them."""
+    (tmp_path / "ready_of_two.py").write_text("def ready():\n    return None\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    both = settled(
+        SHIPWORTHY_LIFECYCLE__READY_CHECK="ready_of_two:ready",
+        SHIPWORTHY_LIFECYCLE__READY_ROUTE="/health",
+    )
+    outer = harden(Mid(harden(service(), settings=both)), settings=both)
+
+    for _ in range(2):
+        with TestClient(outer):
+            assert _until(lambda: outer.lifecycle.ready().ok)
+            names = [check.name for check in outer.lifecycle.health().checks]
+            assert sorted(names) == ["GET /health", "ready_of_two:ready"]
+
+
+@pytest.fixture
+def heard():
+    facts = []
+    stop = listen(facts.append)
+    yield facts
+    stop()
 
 
 async def _get(app, path):

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 from functools import partial
-from typing import Any, final
+from typing import Any, Final, final
 
 from typing_extensions import override
 
@@ -27,6 +27,7 @@ from shipworthy.telemetry import (
     LogSettings,
     Registry,
     log_metrics,
+    logging_installed,
     open_log,
     process_metrics,
 )
@@ -49,9 +50,13 @@ from shipworthy.web import (
     ask,
     framework_of,
     observe,
+    owner_finder,
     route_finder,
     speak_lifespan,
 )
+
+# Set in a scope by the outermost `Hardened`: it is the one that guards. A lifespan gets its hull.
+_GUARDED: Final = "shipworthy.hull"
 
 
 def harden(app: Any, *, settings: Loaded | None = None) -> "Hardened":
@@ -78,6 +83,9 @@ class Hardened:
     attribute is the application's own, so `app.state`, `app.dependency_overrides`, a route added
     later and `app.test_client()` work as before (what goes to the application directly, as Flask's
     test client does, does not pass the guards).
+
+    Within an application that is hardened too, as behind a middleware that `run` has hardened, it
+    steps aside: a request is guarded once, and what was added to its life lives in the other's.
     """
 
     __slots__ = ("__weakref__", "_hull", "app")
@@ -93,7 +101,10 @@ class Hardened:
         """Serve a request or a websocket through the guards, or live through a lifespan."""
         if scope["type"] == "lifespan":
             await self._hull.live(scope, receive, send)
+        elif _GUARDED in scope:
+            await self._hull.served(scope, receive, send)
         else:
+            scope[_GUARDED] = True
             await self._hull.line(scope, receive, send)
 
     @property
@@ -149,9 +160,9 @@ class _Hull:
         now = SYSTEM_CLOCK.now
         observe(app)
         if framework_of(app).kind == "wsgi":
-            self._served: App = WsgiApp(app, threads=web.wsgi_threads)
+            self.served: App = WsgiApp(app, threads=web.wsgi_threads)
         else:
-            self._served = asgi_of(app)
+            self.served = asgi_of(app)
         self.begun = False
         self.registry = Registry()
         process_metrics(self.registry)
@@ -160,16 +171,18 @@ class _Hull:
             log_metrics(self.registry, log)
         _tell_logging()
         self.in_flight = InFlight(now=now)
-        self._gate = DrainGate(self.in_flight)
+        self._gate = DrainGate(
+            self.in_flight, draining=lambda: self.lifecycle.phase.reached(Phase.DRAINING)
+        )
         if before is None:
-            self._lifespan = AppLifespan(self._served)
+            self._lifespan = AppLifespan(self._marked)
             self.lifecycle = Lifecycle(self._settings)
         else:
             self._lifespan = before._lifespan  # noqa: SLF001 - the same class
             self.lifecycle = before.lifecycle.renewed(self._settings)
         self.lifecycle.on_drain(self._gate.leave_now)
         self._probes = Probes(
-            self._served,
+            self._marked,
             {
                 web.live_path: Lifecycle.live,
                 web.ready_path: Lifecycle.ready,
@@ -177,9 +190,11 @@ class _Hull:
             },
             # Asked for each time: every lifespan has a life of its own.
             life=lambda: self.lifecycle,
+            owns=owner_finder(app),
+            host=self._settings.ready_host,
         )
         self.line = Line(
-            self._served,
+            self.served,
             # In the order of `web.guards`: who comes later has the ids, and is counted.
             (
                 Correlation(),
@@ -198,16 +213,23 @@ class _Hull:
 
     async def live(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Live through one lifespan; test clients begin one after the other."""
+        outer: _Hull | None = scope.get(_GUARDED)
         if self.begun:
             self.lifecycle = self.lifecycle.renewed(self._settings)
             self._gate.leaving = False
         else:
             self.lifecycle.add(self._application())
-            if self._settings.ready_route:
+            if self._settings.ready_route and outer is None:
                 self.lifecycle.add_check(self._ready_route())
         self.begun = True
         # The server's own mapping, where it has one: its requests get what start-up leaves in it.
         self._lifespan.state = scope.get("state")
+        if outer is not None:
+            outer.lifecycle.take_in(self.lifecycle)
+            await speak_lifespan(
+                self.lifecycle, receive, send, before_ready=_at_once, before_stop=_at_once
+            )
+            return
         with also_on(Signal.SIGTERM, asyncio.get_running_loop(), self.lifecycle.begin_drain):
             await speak_lifespan(
                 self.lifecycle,
@@ -216,6 +238,11 @@ class _Hull:
                 before_ready=partial(self._probes.find_owned, scope.get("state")),
                 before_stop=self._drained,
             )
+
+    async def _marked(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call the application as from within our line."""
+        scope[_GUARDED] = self
+        await self.served(scope, receive, send)
 
     async def _drained(self) -> None:
         """See the drain through where the server did not; `run` has, before it says shutdown.
@@ -251,12 +278,17 @@ class _Hull:
         )
 
     def _ready_route(self) -> Check:
-        path = self._settings.ready_route
+        path, host = self._settings.ready_route, self._settings.ready_host
         seconds = self._settings.check_timeout_seconds
 
         async def answered() -> str | None:
-            heard = await ask(self._served, path, state=self._lifespan.state, seconds=seconds)
-            return None if heard.status < 400 else f"it answered {heard.status}"
+            heard = await ask(
+                self._marked, path, host=host, state=self._lifespan.state, seconds=seconds
+            )
+            if heard.status < 400:
+                return None
+            asked = f" for the host {host}, see lifecycle.ready_host" if heard.status == 400 else ""
+            return f"it answered {heard.status}{asked}"
 
         return Check(
             f"GET {path}",
@@ -264,6 +296,10 @@ class _Hull:
             interval_seconds=self._settings.check_interval_seconds,
             timeout_seconds=seconds,
         )
+
+
+async def _at_once() -> None:
+    """Wait for nothing: the hull around ours has asked and waits for all."""
 
 
 # How often the drain looks at what is still in flight; far below any of its bounds.
@@ -282,7 +318,7 @@ _telling = False
 
 
 def _tell(fact: Event) -> None:
-    if any(type(h).__module__.startswith("shipworthy.") for h in logging.getLogger().handlers):
+    if logging_installed():
         return  # `run` has installed our own lines, which get each event already
     details = {field.name: getattr(fact, field.name) for field in fact.schema} | log_fields()
     logging.getLogger(f"shipworthy.{fact.room}").log(

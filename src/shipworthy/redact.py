@@ -95,6 +95,16 @@ def redact(text: str) -> str:
     return text
 
 
+def printable(text: str) -> str:
+    """Return `text` on one line, what is not printable in it escaped.
+
+    So that no text from outside can forge a line or steer a terminal.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 @lru_cache(maxsize=1024)
 def is_secret_name(name: str) -> bool:
     """Tell whether what is called `name` should not be shown: `DB_PASSWORD`, `apiKey`, `X-Token`.

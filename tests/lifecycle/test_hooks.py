@@ -264,3 +264,19 @@ async def test_a_task_that_is_over_stands_nowhere() -> None:
 async def test_an_explanation_is_one_bounded_line(error: Exception, text: str) -> None:
     """Whatever the exception holds, a report stays readable."""
     assert explain(error) == text
+
+
+async def test_where_is_known_when_the_working_directory_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deployment removes the old directory: the file is named in full then."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    task = asyncio.create_task(hang())
+    await asyncio.sleep(0)
+
+    stands = where(task)
+    await leave_behind(task)
+
+    assert stands == f"{__file__}:{line_of('it hangs here')} in hang"

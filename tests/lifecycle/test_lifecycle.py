@@ -1000,3 +1000,78 @@ async def test_a_renewed_life_starts_again_with_the_same_parts(
     assert names == ["lag", "an_app_of_somebody:ready"]
     assert diary.lines == once
     assert first.phase is Phase.STOPPED
+
+
+# A life within another
+
+
+async def test_a_life_within_begins_to_leave_with_the_one_around_it(
+    heard: Callable[..., list[Any]],
+) -> None:
+    """Its drain hooks are called; its phases are not stated, as they would be a second time."""
+    diary = Diary()
+    inner = lifecycle(diary.component("pool", drain=diary.note("drain pool")))
+    outer = lifecycle(diary.component("broker"))
+    stated = heard(PhaseChanged)
+    await outer.start()
+    outer.take_in(inner)
+    await inner.start()
+    inner.started()
+    outer.started()
+
+    outer.begin_drain()
+    await asyncio.sleep(0)
+    await inner.stop()
+    await outer.stop()
+
+    assert inner.phase is Phase.STOPPED
+    assert diary.lines == ["start broker", "start pool", "drain pool", "stop pool", "stop broker"]
+    phases = [fact.after for fact in stated]
+    assert phases == ["ready", "draining", "stopping", "stopped"]
+
+
+async def test_the_drain_waits_for_the_drain_hooks_of_a_life_within() -> None:
+    """They count as in flight, as those of the one around it do."""
+    go = asyncio.Event()
+    inner = lifecycle(Component("pool", drain=go.wait))
+    outer = lifecycle()
+    outer.take_in(inner)
+    await inner.start()
+    outer.started()
+    outer.begin_drain()
+
+    phases = [outer.advance(EMPTY)]
+    go.set()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    phases.append(outer.advance(EMPTY))
+
+    assert phases == [Phase.DRAINING, Phase.STOPPING]
+    await inner.stop()
+
+
+async def test_a_life_that_is_taken_in_late_leaves_at_once() -> None:
+    """The one around it has been told to leave already."""
+    inner, outer = lifecycle(), lifecycle()
+    outer.started()
+    outer.begin_drain()
+
+    outer.take_in(inner)
+
+    assert inner.draining
+
+
+async def test_the_checks_of_a_life_within_count() -> None:
+    """For readiness and in the report, as if they were those of the one around it."""
+    inner, outer = lifecycle(), lifecycle()
+    outer.take_in(inner)
+    inner.add_check(check("cache", ["cold"]))
+    outer.started()
+    await inner.start()
+
+    while outer.ready().because.endswith("yet"):
+        await asyncio.sleep(0)
+
+    assert outer.ready() == Answer(ok=False, because="check 'cache' fails: cold")
+    assert [found.name for found in outer.health().checks] == ["cache"]
+    await inner.stop()

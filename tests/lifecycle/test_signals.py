@@ -9,7 +9,14 @@ import threading
 
 import pytest
 
-from shipworthy.lifecycle import Signal, also_on, ignore_signals, signals_of
+from shipworthy.lifecycle import (
+    Signal,
+    also_on,
+    heard_early,
+    ignore_signals,
+    is_ignored,
+    signals_of,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -92,7 +99,7 @@ async def test_another_thread_is_refused() -> None:
 
 
 async def test_an_ignored_signal_does_nothing_until_somebody_listens() -> None:
-    """Deaf first, then heard through the loop, then deaf again."""
+    """Deaf first, then heard through the loop, then deaf again; programs it starts are not."""
     called = asyncio.Event()
     ignore_signals(Signal.SIGUSR1, Signal.SIGUSR2)
 
@@ -104,7 +111,12 @@ async def test_an_ignored_signal_does_nothing_until_somebody_listens() -> None:
             await called.wait()
     os.kill(os.getpid(), signal.SIGUSR1)
 
-    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+    inherited = subprocess.run(
+        [sys.executable, "-c", "import signal; print(repr(signal.getsignal(signal.SIGUSR1)))"],
+        capture_output=True,
+        check=True,
+    )
+    assert b"SIG_DFL" in inherited.stdout
 
 
 @pytest.mark.slow
@@ -179,14 +191,25 @@ async def test_who_handles_the_signal_anew_inside_keeps_his_handler() -> None:
     assert signal.getsignal(signal.SIGUSR1) is later
 
 
-async def test_an_ignored_signal_is_heard_by_us_alone() -> None:
-    """It does not end the process, as it did not before."""
-    ours = asyncio.Event()
+async def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    """Whoever started us deaf to it (nohup, a shell script) does not want a drain for it."""
+    heard = []
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    with also_on(Signal.SIGUSR1, asyncio.get_running_loop(), ours.set):
+    with also_on(Signal.SIGUSR1, asyncio.get_running_loop(), lambda: heard.append(1)):
         os.kill(os.getpid(), signal.SIGUSR1)
-        async with asyncio.timeout(5):
-            await ours.wait()
+        await asyncio.sleep(0)
+
+    assert is_ignored(Signal.SIGUSR1)
+    assert heard == []
+
+
+def test_what_comes_before_the_loop_is_kept() -> None:
+    """Nothing ends, and whoever has a loop later sees what came."""
+    heard = heard_early(Signal.SIGUSR1, Signal.SIGUSR2)
+    os.kill(os.getpid(), signal.SIGUSR2)
+
+    assert heard == [signal.SIGUSR2]
+    assert not is_ignored(Signal.SIGUSR2)
 
 
 def test_outside_the_main_thread_nothing_is_installed() -> None:

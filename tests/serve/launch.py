@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -123,11 +123,16 @@ def started(
     directory: Path,
     settings: str = "",
     environ: Mapping[str, str] | None = None,
+    flags: Sequence[str] = (),
+    before: Sequence[str] = (),
 ) -> Iterator[Service]:
-    """Run `shipworthy run TARGET` in `directory`; what is still running at the end is killed."""
+    """Run `shipworthy run TARGET` in `directory`; what is still running at the end is killed.
+
+    `flags` are Python's, `before` is a command that runs the command.
+    """
     if settings:
         (directory / "shipworthy.toml").write_text(settings)
-    command = [sys.executable, "-m", "shipworthy", "run"]
+    command = [*before, sys.executable, *flags, "-m", "shipworthy", "run"]
     command += [target] if target else []
     command += ["--port", "0", "--ops-port", "0", *arguments]
     process = subprocess.Popen(

@@ -73,21 +73,24 @@ async def test_half_a_line_is_no_message() -> None:
     channel.close()
 
 
-async def test_a_line_without_an_end_is_the_end_of_the_conversation() -> None:
-    """Beyond the bound nobody reads on: the other side is not one of ours, or broken."""
+async def test_what_is_too_long_or_no_message_is_skipped() -> None:
+    """The next word is heard: it may be the one that ends this process."""
     left, right = socket.socketpair()
     channel = await Channel.over(left)
     right.settimeout(0)
 
+    loop = asyncio.get_running_loop()
+
     async def shout() -> None:
         with suppress(ConnectionError):
             for _ in range(LINE_BYTES_MAX // 2**16 + 3):
-                await asyncio.get_running_loop().sock_sendall(right, b"x" * 2**16)
+                await loop.sock_sendall(right, b"x" * 2**16)
+            await loop.sock_sendall(right, b"\n{broken}\n" + b'{"kind":"drain"}\n')
+            right.close()
 
     shouting = asyncio.create_task(shout())
     heard = [message async for message in channel.messages()]
     channel.close()
     await shouting
-    right.close()
 
-    assert heard == []
+    assert heard == [{"kind": "drain"}]

@@ -3,14 +3,18 @@
 import asyncio
 import logging
 import socket
+from pathlib import Path
+from typing import Any
 
 import pytest
+import trustme
 import websockets
 from websockets.asyncio.client import connect
 from wire import PATIENCE_SECONDS, App, Client, running, until
 
 from shipworthy.serve import engine as engine_module
 from shipworthy.serve.engine import UvicornEngine
+from shipworthy.serve.sockets import listen_tcp
 
 pytestmark = pytest.mark.anyio
 
@@ -24,7 +28,7 @@ async def test_what_the_kernel_had_queued_is_served_and_later_clients_are_refuse
         for connection in queued:
             connection.settimeout(0)
 
-        await engine.stop_accepting(whole=True)
+        engine.stop_accepting(whole=True)
 
         for connection in queued:
             client = Client(*await asyncio.open_connection(sock=connection))
@@ -38,7 +42,7 @@ async def test_a_worker_that_retires_leaves_the_queue_to_the_others() -> None:
     """The socket is shared: another worker accepts what this one did not."""
     async with running(App()) as (engine, sock):
         other = UvicornEngine(App())
-        await engine.stop_accepting(whole=False)
+        engine.stop_accepting(whole=False)
         client = await Client.to(sock)
         client.ask()
 
@@ -58,7 +62,7 @@ async def test_idle_connections_are_cut_and_those_that_ask_are_not() -> None:
         await app.began.wait()
         await until(lambda: engine.census().asking == 1)
 
-        engine.cut_idle()
+        engine.cut_idle(fresh_seconds=0.0)
 
         assert await idle.ended()
         asking.writer.write(b"Host: x\r\n\r\n")
@@ -76,10 +80,10 @@ async def test_a_request_head_that_never_ends_is_given_up(
         client.writer.write(b"GET / HTTP/1.1\r\nX: ")
         await until(lambda: engine.census().asking == 1)
 
-        engine.cut_half_heads()
+        engine.cut_half_heads(left_seconds=5.0)
         still_asking = engine.census().asking
         monkeypatch.setattr(engine_module, "HALF_HEAD_SECONDS", 0.0)
-        engine.cut_half_heads()
+        engine.cut_half_heads(left_seconds=5.0)
 
         assert still_asking == 1
         assert await client.ended()
@@ -91,7 +95,7 @@ async def test_websockets_are_closed_with_service_restart_when_accepting_stops()
         host, port = sock.getsockname()
         async with connect(f"ws://{host}:{port}/", proxy=None) as client:
             engine.begin_leaving()
-            await engine.stop_accepting(whole=True)
+            engine.stop_accepting(whole=True)
 
             with pytest.raises(websockets.ConnectionClosed) as closed:
                 await asyncio.wait_for(client.recv(), PATIENCE_SECONDS)
@@ -126,3 +130,51 @@ async def test_an_exception_of_the_app_is_not_logged_a_second_time(
 
         assert "500 internal server error" in head
         assert caplog.records == []
+
+
+async def test_a_client_without_a_word_in_the_queue_does_not_hold_the_drain(
+    tmp_path: Path,
+) -> None:
+    """Its TLS handshake is waited for by nobody; one that speaks no TLS harms nobody."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    (sock,) = listen_tcp("127.0.0.1", 0, backlog=50, option="--port")
+    address = sock.getsockname()
+    files = (str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
+    engine = UvicornEngine(App(), tls=files)
+    await engine.start([sock], {})
+    silent = socket.create_connection(address, timeout=5)
+    plain = socket.create_connection(address, timeout=5)
+    plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+
+    engine.stop_accepting(whole=True)
+    asking = engine.census().asking
+    await until(lambda: engine.census().total == 0)
+
+    assert asking == 2
+    silent.close()
+    plain.close()
+    await engine.close()
+
+
+async def test_an_answer_that_waits_for_a_slow_reader_is_not_idle() -> None:
+    """Its last byte is handed over, and is not sent: a cut would lose it."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body = b"x" * 20_000_000
+        headers = [(b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async with running(app) as (engine, sock):
+        client = await Client.to(sock)
+        client.ask()
+        await until(lambda: engine.census().busy == 1)
+        engine.begin_leaving()
+        engine.cut_idle(fresh_seconds=0.0)
+
+        await client.head()
+
+        assert await client.ended()

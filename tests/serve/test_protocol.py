@@ -4,6 +4,9 @@ import pytest
 from websockets.asyncio.client import connect
 from wire import PATIENCE_SECONDS, App, Client, running, until
 
+from shipworthy.events import listen
+from shipworthy.serve.protocol import RequestUnreadable
+
 pytestmark = pytest.mark.anyio
 
 
@@ -101,3 +104,77 @@ async def test_a_pipelined_request_is_answered_or_told_by_the_close_before_it() 
         if "connection: close" not in first:
             assert "connection: close" in await client.head()
         assert await client.ended()
+
+
+async def test_an_answer_that_promised_keep_alive_before_the_drain_keeps_it() -> None:
+    """Its head is out and cannot be taken back; the next answer says the goodbye."""
+    app = App()
+    async with running(app) as (engine, sock):
+        client = await Client.to(sock)
+        client.ask("/begun")
+        await app.began.wait()
+        engine.begin_leaving()
+        app.let.set()
+        first = await client.head()
+        fresh = engine.census(fresh_seconds=60.0)
+        engine.cut_idle(fresh_seconds=60.0)
+        client.ask("/")
+        second = await client.head()
+
+        assert "connection: close" not in first
+        assert (fresh.fresh, fresh.idle) == (1, 0)
+        assert "connection: close" in second
+        assert await client.ended()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\nX-Big: " + b"a" * 2**20 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"X-Many: 1234567890\r\n" * 5000 + b"\r\n",
+        b"GET /" + b"a" * 2**17 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX-Never-Ends: " + b"a" * 2**20,
+    ],
+    ids=["one header", "many headers", "path", "no end"],
+)
+async def test_a_head_that_is_too_large_is_refused_with_an_id(head: bytes) -> None:
+    """431 in a problem, at the limit and not after all of it; the app is not asked."""
+    async with running(App()) as (engine, sock):
+        client = await Client.to(sock)
+        client.writer.write(head)
+
+        answer = await client.head()
+
+        assert answer.startswith("http/1.1 431 ")
+        assert "content-type: application/problem+json" in answer
+        assert answer.count("x-request-id: ") == 1
+        assert await client.ended()
+        await client.close()
+        await until(lambda: engine.census().total == 0)
+
+
+async def test_what_is_no_http_is_refused_with_an_id() -> None:
+    """400, and the line in the log has the same id."""
+    heard: list[RequestUnreadable] = []
+    stop = listen(heard.append, RequestUnreadable)
+    async with running(App()) as (_, sock):
+        client = await Client.to(sock)
+        client.writer.write(b"\x16\x03\x01 what is this\r\n\r\n")
+
+        answer = await client.head()
+
+    stop()
+    assert answer.startswith("http/1.1 400 ")
+    assert [fact.status for fact in heard] == [400]
+    assert f"x-request-id: {heard[0].request_id}" in answer
+
+
+async def test_a_head_within_the_limit_passes() -> None:
+    """30 KiB of cookies are unusual and no attack."""
+    async with running(App()) as (_, sock):
+        client = await Client.to(sock)
+        client.writer.write(
+            b"GET / HTTP/1.1\r\nHost: x\r\nCookie: " + b"a" * 30 * 1024 + b"\r\n\r\n"
+        )
+
+        assert "200 ok" in await client.head()

@@ -131,7 +131,7 @@ def test_clients_that_misbehave_harm_only_themselves(run: Run) -> None:
         code = service.ended()
         half.close()
 
-    assert b"HTTP/1.1 200" in huge_answer or b"HTTP/1.1 4" in huge_answer or huge_answer == b""
+    assert huge_answer.startswith(b"HTTP/1.1 431 Request Header Fields Too Large")
     assert b"evil" not in smuggled
     assert smuggled.lower().count(b"x-request-id: ") == 1
     assert alive.text == "hello"

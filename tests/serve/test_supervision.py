@@ -83,6 +83,79 @@ def test_each_further_signal_goes_one_stage_further() -> None:
     ]
 
 
+def test_impatience_does_not_win_a_worker_time() -> None:
+    """However often somebody signals, SIGKILL comes no later than it would have."""
+    supervision = serving()
+    for at in (10.0, 39.0, 39.2, 39.4, 39.6):
+        supervision.signalled(at)
+
+    assert supervision.tick(39.9) == [Strike(1, Blow.KILL)]
+
+
+def test_a_drain_that_was_asked_for_is_no_signal() -> None:
+    """A preStop hook asks, then the platform sends its first SIGTERM: nothing is cut short."""
+    supervision = serving()
+
+    assert supervision.drain(10.0) == [Tell(1, Word.DRAIN)]
+    assert supervision.drain(10.5) == []
+    assert supervision.signalled(11.0) == []
+    assert supervision.signalled(12.0) == [Tell(1, Word.ESCALATE)]
+    assert supervision.exited(1, "it exited with code 0", 13.0, clean=True) == [
+        Leave(Exit.CLEAN, "drained")
+    ]
+    assert supervision.drain(14.0) == []
+
+
+def test_a_worker_that_somebody_else_told_to_go_is_followed_at_once() -> None:
+    """Not when its last request is over; and however often that happens, it is no crash."""
+    supervision = serving()
+    for generation in range(1, 9):
+        now = 10.0 + generation
+
+        assert supervision.going(generation, now) == []
+        assert supervision.tick(now + 0.05) == []
+        assert supervision.tick(now + 0.1) == [Spawn(generation + 1)]
+        assert supervision.going(generation, now) == []
+        supervision.ready(generation + 1, now)
+        assert supervision.exited(generation, "it exited with code 0", now, clean=True) == []
+
+
+def test_a_signal_to_the_whole_group_starts_nobody() -> None:
+    """The worker may say that it leaves before our own signal is heard."""
+    supervision = serving()
+
+    assert supervision.going(1, 10.0) == []
+    assert supervision.signalled(10.05) == [Tell(1, Word.DRAIN)]
+    assert supervision.tick(10.2) == []
+    assert supervision.exited(1, "it exited with code 0", 11.0, clean=True) == [
+        Leave(Exit.CLEAN, "drained")
+    ]
+
+
+def test_a_successor_that_is_ended_while_it_imports_forces_nothing() -> None:
+    """The service drained in order; that one had nothing to leave in order."""
+    supervision = serving()
+    supervision.changed(10.0)
+
+    assert supervision.signalled(10.1) == [Tell(1, Word.DRAIN), Strike(2, Blow.TERM)]
+    assert supervision.exited(2, "it was ended by signal 15", 10.2, clean=False) == []
+    assert supervision.exited(1, "it exited with code 0", 11.0, clean=True) == [
+        Leave(Exit.CLEAN, "drained")
+    ]
+
+
+def test_who_goes_while_a_successor_starts_needs_no_second_one() -> None:
+    """And who goes because the service leaves needs none at all."""
+    supervision = serving()
+    supervision.changed(10.0)
+
+    assert supervision.going(1, 10.5) == []
+    assert supervision.going(7, 10.5) == []
+    supervision.ready(2, 11.0)
+    supervision.signalled(12.0)
+    assert supervision.going(2, 12.5) == []
+
+
 def test_the_grace_period_ends_in_stacks_and_then_in_sigkill() -> None:
     """A worker whose loop is blocked hears no word; the supervisor keeps the deadline."""
     supervision = serving()
@@ -260,6 +333,9 @@ def test_a_second_signal_never_comes_too_early_or_late_to_count(gap: float) -> N
     assert supervision.signalled(10.0 + gap) == [Tell(1, Word.ESCALATE)]
 
 
+SAYS = ["heard", "ready", "going", "crash", "clean", "failed"]
+
+
 class Stories(RuleBasedStateMachine):
     """Any order of events: one `Leave`, no start once leaving, an end by the grace period."""
 
@@ -305,11 +381,21 @@ class Stories(RuleBasedStateMachine):
         self.do(self.supervision.signalled(self.now))
 
     @rule()
+    def a_drain_is_asked_for(self) -> None:
+        if self.leaves:
+            return
+        self.signalled_at = min(self.signalled_at, self.now)
+        self.do(self.supervision.drain(self.now))
+
+    @rule()
     def code_changes(self) -> None:
         self.do(self.supervision.changed(self.now))
 
     @precondition(lambda self: self.alive)
-    @rule(data=st.data(), event=st.sampled_from(["heard", "ready", "crash", "clean", "failed"]))
+    @rule(
+        data=st.data(),
+        event=st.sampled_from(["heard", "ready", "going", "crash", "clean", "failed"]),
+    )
     def a_worker_says(self, data: st.DataObject, event: str) -> None:
         generation = data.draw(st.sampled_from(sorted(self.alive)))
         match event:
@@ -319,6 +405,8 @@ class Stories(RuleBasedStateMachine):
                 self.do(self.supervision.ready(generation, self.now))
             case "failed":
                 self.do(self.supervision.failed(generation, "because"))
+            case "going":
+                self.do(self.supervision.going(generation, self.now))
             case _:
                 self.end(generation, clean=event == "clean")
 

@@ -1,5 +1,6 @@
 """`run --dry-run`."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,17 @@ def test_dry_run_says_what_would_be_done_and_serves_nothing(run: Run, tmp_path: 
     for words in ("FastAPI", "sqlite:///shop.db", "problems", "enforce", "cannot"):
         assert words.lower() in service.out.lower()
     assert not (tmp_path / "diary.txt").exists()
+
+
+def test_json_is_all_there_is_on_standard_output(run: Run, tmp_path: Path) -> None:
+    """Whatever the app prints when it is imported is on standard error."""
+    (tmp_path / "shop.py").write_text(
+        "print('welcome')\nfrom fastapi import FastAPI\napp = FastAPI()\n"
+    )
+    with run("shop:app", "--dry-run", "--json") as service:
+        code = service.ended()
+
+    report = json.loads(service.out)
+    assert code == 0
+    assert (report["framework"], report["environment"]) == ("FastAPI", "development")
+    assert "welcome" in service.err

@@ -38,6 +38,10 @@ class App:
             raise RuntimeError("on purpose")
         headers = [(b"content-length", b"2")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
+        if scope["path"] == "/begun":
+            await send({"type": "http.response.body", "body": b"", "more_body": True})
+            self.began.set()
+            await self.let.wait()
         await send({"type": "http.response.body", "body": b"ok"})
 
 
@@ -84,7 +88,7 @@ class Client:
 
 @asynccontextmanager
 async def running(app: Any) -> AsyncIterator[tuple[UvicornEngine, socket.socket]]:
-    sock = listen_tcp("127.0.0.1", 0, backlog=50, option="--port")
+    (sock,) = listen_tcp("127.0.0.1", 0, backlog=50, option="--port")
     address = sock.dup()
     engine = UvicornEngine(app)
     await engine.start([sock], {})

@@ -54,7 +54,7 @@ def test_a_line_for_people_begins_with_time_and_level() -> None:
     assert text == b"01:01:01.250 INFO    hello port=80  (a.b)\n"
 
 
-@pytest.mark.parametrize("field", ["message", "name"])
+@pytest.mark.parametrize("field", ["message", "logger", "name"])
 def test_no_text_forges_a_line_or_steers_the_terminal(field: str) -> None:
     """Line breaks and escape sequences are shown, not done."""
     text = line({**CORE, field: "a\r\nERROR fake\x1b[2J\u2028caf\u00e9"}, human=True).decode()
@@ -64,7 +64,37 @@ def test_no_text_forges_a_line_or_steers_the_terminal(field: str) -> None:
 
 
 def test_a_stack_stands_on_lines_of_its_own_for_people() -> None:
-    """A traceback is read as one."""
+    """A traceback is read as one, set in below its line."""
     text = line({**CORE, "stack": "Traceback:\n  here\n"}, human=True)
 
-    assert text.endswith(b"(a.b)\nTraceback:\n  here\n")
+    assert text.endswith(b"(a.b)\n    Traceback:\n      here\n")
+
+
+FORGED = "12:00:00.000 INFO    GET /admin 200  (shipworthy.access)"
+
+
+@pytest.mark.parametrize(
+    "end", ["\n", "\r", "\r\n", "\u2028", "\u2029", "\x85", "\x0b", "\x1b[2J\x1b[1;1H"]
+)
+def test_no_stack_forges_a_line_or_steers_the_terminal(end: str) -> None:
+    """The text of an exception is in it, and so whatever a client has sent."""
+    stack = f"ValueError: bad name: \x1b]0;pwned\x07{end}{FORGED}\u202e\u2066"
+
+    text = line({**CORE, "stack": stack}, human=True).decode()
+
+    head, *rows = text.removesuffix("\n").split("\n")
+    assert head.endswith("(a.b)")
+    assert all(row.startswith("    ") and row.isprintable() for row in rows)
+    assert FORGED in text
+    assert r"\x1b]0;pwned\x07" in text
+    assert r"\u202e\u2066" in text
+
+
+@given(TEXT, TEXT, TEXT)
+def test_whatever_is_said_to_people_is_printable_rows(name: str, value: str, stack: str) -> None:
+    """One line, and below it rows that are set in."""
+    text = line({**CORE, f"x{name}": value, "stack": stack}, human=True).decode()
+
+    head, *rows = text.removesuffix("\n").split("\n")
+    assert head.isprintable()
+    assert all(row.startswith("    ") and row.isprintable() for row in rows)

@@ -3,8 +3,11 @@
 import json
 import logging
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -12,7 +15,15 @@ import pytest
 from shipworthy.context import RequestRecord, request_scope
 from shipworthy.events import Event, Label, Severity, emit, event
 from shipworthy.settings import load
-from shipworthy.telemetry import AccessLog, LogSettings, install_logging, open_log, start_logging
+from shipworthy.telemetry import (
+    AccessLog,
+    LogSettings,
+    install_logging,
+    logging_installed,
+    open_log,
+    settle_logging,
+    start_logging,
+)
 
 RECORD = RequestRecord(
     request_id="req-1", correlation_id="req-1", trace_id="t" * 32, span_id="s" * 16
@@ -264,3 +275,86 @@ def test_logging_is_started_by_the_settings_and_ended(capfd: pytest.CaptureFixtu
 
     assert [json.loads(line)["message"] for line in capfd.readouterr().out.splitlines()] == ["yes"]
     assert not any(thread.name == "shipworthy-log" for thread in threading.enumerate())
+
+
+APP_FIRST = """
+import json, logging, sys
+from logging.config import dictConfig
+from pathlib import Path
+
+from shipworthy.settings import load
+from shipworthy.telemetry import settle_logging, start_logging
+
+def configure():
+    {configure}
+
+stop = start_logging(load(environ={{}}), app_first=True)
+logging.getLogger("app").info("before")
+if "{when}" == "import":
+    configure()
+    logging.getLogger("app").warning("own only")
+settle_logging(started=False)
+logging.getLogger("app").warning("starting")
+if "{when}" == "start":
+    configure()
+settle_logging(started=True)
+settle_logging(started=True)
+logging.getLogger("app").warning("serving")
+logging.getLogger("app").debug("quiet")
+stop()
+logging.getLogger("app").warning("after")
+"""
+BASIC = 'logging.basicConfig(filename="app.log", level=logging.DEBUG)'
+FORCED = 'logging.basicConfig(filename="app.log", level=logging.DEBUG, force=True)'
+DICT = (
+    'dictConfig({"version": 1, "disable_existing_loggers": False, "root": {"level": "DEBUG", '
+    '"handlers": ["f"]}, "handlers": {"f": {"class": "logging.FileHandler", '
+    '"filename": "app.log"}}})'
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("configure", [BASIC, FORCED, DICT], ids=["basic", "forced", "dict"])
+@pytest.mark.parametrize("when", ["import", "start", "never"])
+def test_an_application_that_configures_logging_gets_its_file_and_we_our_lines(
+    tmp_path: Path, configure: str, when: str
+) -> None:
+    """`basicConfig` works as without us, at import or at start-up, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", APP_FIRST.format(configure=configure, when=when)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+
+    ours = [json.loads(line)["message"] for line in done.stdout.splitlines()]
+    theirs = (tmp_path / "app.log").read_text() if when != "never" else ""
+    assert ours == ["before", "starting", "serving"]
+    assert ("starting" in theirs) == (when == "import")
+    assert all(word in theirs for word in ("serving", "quiet", "after")) == (when != "never")
+    # What nobody else takes goes to standard error again once we have ended, as Python does it.
+    assert done.stderr == ("" if when != "never" else "after\n")
+
+
+def test_lines_that_are_held_back_are_installed_too(as_it_was: None) -> None:
+    """Nobody else writes them a second time, and the end puts everything back."""
+    before = logging.lastResort
+    reader, writer = os.pipe()
+    access = AccessLog(writer, human=False)
+
+    uninstall = install_logging(access, level="info", app_first=True)
+    # pytest has handlers of its own there, as an application may have.
+    installed, held = logging_installed(), logging.lastResort in logging.getLogger().handlers
+    settle_logging(started=False)
+    settled = logging.lastResort in logging.getLogger().handlers
+    uninstall()
+    settle_logging(started=True)
+
+    assert (installed, held, settled) == (True, False, True)
+    assert not logging_installed()
+    assert logging.lastResort is before
+    access.close(5)
+    os.close(reader)
+    os.close(writer)

@@ -121,7 +121,7 @@ def hull(tmp_path: Path) -> Iterator[Callable[..., Hardened]]:
     yield make
     for hardened in made:
         # Without a lifespan nobody tells the threads of a WSGI application to end.
-        pool = getattr(hardened._hull._served, "_pool", None)
+        pool = getattr(hardened._hull.served, "_pool", None)
         if pool is not None:
             pool.shutdown()
 

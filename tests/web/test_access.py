@@ -37,7 +37,7 @@ class Setup:
         self.clock = ManualClock(wall=1_700_000_000.25)
         self.lines = Lines(human=human)
         self.registry = Registry()
-        access = Access(
+        self.access = Access(
             self.registry,
             self.lines if log else None,
             in_flight=lambda: 3,
@@ -46,7 +46,7 @@ class Setup:
         )
         self.line = Line(
             app,
-            (Correlation(), access, *more),
+            (Correlation(), self.access, *more),
             answers=Problems(mode="enforce", development=True, leaving=lambda: False),
             route_of=lambda scope: route,
             now=self.clock.now,
@@ -170,7 +170,7 @@ def test_whatever_a_path_or_a_client_is_called_the_line_is_one_json_object(path,
 async def test_texts_are_kept_up_to_a_bound(ask):
     """A client that asks for ever new paths cannot fill the memory."""
     setup = Setup(fine)
-    (access,) = (guard for guard in setup.line.guards if isinstance(guard, Access))
+    access = setup.access
 
     for number in range(4200):
         access._escape(f"/{number}")

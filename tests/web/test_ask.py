@@ -30,6 +30,33 @@ async def test_the_answer_is_heard(tmp_path):
     assert seen["record"] is None
 
 
+async def test_a_head_without_headers_is_heard():
+    """The key may be left out of the message (ASGI HTTP, response start)."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 204})
+        await send({"type": "http.response.body"})
+
+    heard = await ask(app, "/")
+
+    assert (heard.status, heard.headers, heard.body) == (204, [], b"")
+
+
+async def test_it_is_asked_as_over_https_for_the_host_that_is_wanted():
+    """Else an application that redirects, or judges hosts, would answer for its routes."""
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append((scope["scheme"], dict(scope["headers"])[b"host"]))
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    await ask(app, "/")
+    await ask(app, "/", host="shop.example.org")
+
+    assert seen == [("https", b"localhost"), ("https", b"shop.example.org")]
+
+
 async def test_of_a_long_body_the_beginning_is_kept():
     """An application cannot fill our memory with an answer nobody reads."""
 

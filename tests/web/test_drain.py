@@ -6,8 +6,10 @@ from starlette.background import BackgroundTask
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from shipworthy.clock import ManualClock
-from shipworthy.web import InFlight
+from shipworthy.clock import SYSTEM_CLOCK, ManualClock
+from shipworthy.context import RequestRecord
+from shipworthy.lifecycle import Phase
+from shipworthy.web import Call, InFlight, Line, Problems
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +47,22 @@ async def test_http_2_has_no_connection_header(hull, ask):
     assert told.all(b"connection") == [b"keep-alive"]
 
 
-async def test_new_websockets_are_refused_while_the_process_leaves(hull, ask):
+async def test_new_websockets_are_served_as_long_as_new_clients_are_let_in(hull, ask):
+    """A lame duck fails nobody; its clients have not heard yet that it leaves."""
+    app = hull(accept, SHIPWORTHY_LIFECYCLE__LAME_DUCK="5s")
+    app.lifecycle.started()
+    app.lifecycle.begin_drain()
+    phase = app.lifecycle.phase
+
+    told = await ask(app, type="websocket")
+    app.lifecycle.drain._enter(Phase.DRAINING, SYSTEM_CLOCK.now())
+    late = await ask(app, type="websocket", extensions={"websocket.http.response": {}})
+
+    assert (phase, told.sent[0]["type"]) == (Phase.LAME_DUCK, "websocket.accept")
+    assert late.status == 503
+
+
+async def test_new_websockets_are_refused_while_the_process_drains(hull, ask):
     """They would outlive the drain: 503, and when to come back."""
     app = hull(accept)
     extension = {"websocket.http.response": {}}
@@ -90,7 +107,7 @@ async def test_a_call_is_in_flight_until_its_background_tasks_end(hull, ask):
     }
 
 
-async def test_the_oldest_call_is_known_and_comes_first(hull, ask):
+async def test_the_oldest_call_comes_first(hull, ask):
     """Whoever looks for what holds a drain finds it at the top."""
     go = asyncio.Event()
 
@@ -99,15 +116,11 @@ async def test_the_oldest_call_is_known_and_comes_first(hull, ask):
         await fine(scope, receive, send)
 
     app = hull(wait)
-    assert app.in_flight.oldest() is None
     tasks = []
     for path in ("/first", "/second"):
         tasks.append(asyncio.create_task(ask(app, path)))
         await asyncio.sleep(0)
-    oldest = app.in_flight.oldest()
 
-    assert oldest is not None
-    assert oldest.record.path == "/first"
     assert [call["path"] for call in app.in_flight.describe()] == ["/first", "/second"]
     go.set()
     await asyncio.gather(*tasks)
@@ -116,3 +129,26 @@ async def test_the_oldest_call_is_known_and_comes_first(hull, ask):
 def test_a_registry_without_calls_cancels_nothing():
     """The number of cancelled calls is told."""
     assert InFlight(now=ManualClock().now).cancel_all() == 0
+
+
+def test_a_description_is_bounded_whatever_clients_send():
+    """The 1,000 oldest calls, and of each path 256 characters: it has to fit through a pipe."""
+    clock = ManualClock()
+    line = Line(
+        fine,
+        (),
+        answers=Problems(mode="enforce", development=False, leaving=lambda: False),
+        route_of=lambda scope: "",
+        now=clock.now,
+    )
+    in_flight = InFlight(now=clock.now)
+    for number in range(1100):
+        call = Call(line, {"type": "http", "headers": []}, None, None)
+        call.record = RequestRecord(str(number), "c", "t", "s", path="/" + "x" * 60_000)
+        in_flight.calls.add(call)
+        clock.advance(0.001)
+
+    described = in_flight.describe()
+
+    assert [call["request_id"] for call in described] == [str(n) for n in range(1000)]
+    assert {len(call["path"]) for call in described} == {256}

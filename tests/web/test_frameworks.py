@@ -15,7 +15,14 @@ from starlette.routing import Host, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
 from shipworthy.errors import TargetInvalid
-from shipworthy.web import ExceptionUnhandled, asgi_of, framework_of, observe, route_finder
+from shipworthy.web import (
+    ExceptionUnhandled,
+    asgi_of,
+    framework_of,
+    observe,
+    owner_finder,
+    route_finder,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -50,6 +57,7 @@ def django_urls():
         path("clients/<int:pk>/", fine),
         path("boom/", boom),
         re_path(r"^old/(?P<id>\d+)$", fine),
+        path("livez", fine),
     ]
     sys.modules["urls_of_the_test"] = urls
     yield
@@ -408,3 +416,109 @@ def test_observing_twice_is_the_same_as_once(django_urls):
     observe(app)
 
     assert len(app.after_exception) == 1
+
+
+def fine_starlette(path, **options):
+    async def fine(request):
+        return PlainTextResponse("fine")
+
+    return Route(path, fine, **options)
+
+
+def included_fastapi():
+    app, router = FastAPI(), APIRouter()
+
+    @router.get("/livez")
+    def live():
+        return "fine"
+
+    app.include_router(router)
+    app.include_router(router, prefix="/api")
+    return app
+
+
+def bare_fastapi():
+    app = FastAPI()
+
+    @app.post("/livez")
+    def post():
+        return "fine"
+
+    @app.websocket("/livez")
+    async def talk(socket):
+        pass
+
+    return app
+
+
+class EndpointOfAnyMethod:
+    """Starlette takes a class for an endpoint, and then no methods are known."""
+
+
+@get("/livez")
+async def litestar_live() -> str:
+    return "fine"
+
+
+@get("/{name:str}")
+async def litestar_any() -> str:
+    return "fine"
+
+
+def with_rule(app, path):
+    app.add_url_rule(path, view_func=lambda **_: "fine")
+    return app
+
+
+OWNERS = {
+    "route": (lambda: Starlette(routes=[fine_starlette("/livez")]), True),
+    "any method": (lambda: Starlette(routes=[Route("/livez", EndpointOfAnyMethod)]), True),
+    "mounted": (
+        lambda: Starlette(routes=[Mount("/", routes=[fine_starlette("/livez")])]),
+        True,
+    ),
+    "before a catch-all": (
+        lambda: Starlette(routes=[fine_starlette("/livez"), fine_starlette("/{path:path}")]),
+        True,
+    ),
+    "after a catch-all": (
+        lambda: Starlette(routes=[fine_starlette("/{path:path}"), fine_starlette("/livez")]),
+        False,
+    ),
+    "a parameter": (lambda: Starlette(routes=[fine_starlette("/{name}")]), False),
+    "POST": (lambda: Starlette(routes=[fine_starlette("/livez", methods=["POST"])]), False),
+    "of one host": (
+        lambda: Starlette(routes=[Host("x.org", Router(routes=[fine_starlette("/livez")]))]),
+        False,
+    ),
+    "of a mount we cannot see into": (
+        lambda: Starlette(routes=[Mount("/", StaticFiles(directory="."))]),
+        False,
+    ),
+    "FastAPI": (included_fastapi, True),
+    "FastAPI without": (bare_fastapi, False),
+    "Litestar": (lambda: Litestar([litestar_live]), True),
+    "Litestar without": (lambda: Litestar([litestar_any]), False),
+    "Flask": (lambda: with_rule(flask.Flask("x"), "/livez"), True),
+    "Flask with a slash": (lambda: with_rule(flask.Flask("x"), "/livez/"), True),
+    "Flask with any slash": (lambda: with_rule(flask.Flask("x"), "/<name>/"), False),
+    "Flask without": (lambda: with_rule(flask.Flask("x"), "/<name>"), False),
+    "Quart": (lambda: with_rule(quart.Quart("x"), "/livez"), True),
+    "Quart without": (lambda: quart.Quart("x"), False),
+    "Django": (lambda: django_app("asgi"), True),
+    "no framework": (lambda: raw, False),
+}
+
+
+async def raw(scope, receive, send):
+    pass
+
+
+@pytest.mark.parametrize("made", OWNERS)
+def test_the_table_of_routes_says_whether_a_path_has_a_route_of_its_own(django_urls, made):
+    """One that serves GET, and not every other path too; where it is not known, it is no."""
+    make, expected = OWNERS[made]
+    owns = owner_finder(make())
+
+    assert owns("/livez") is expected
+    assert not owns("/readyz")

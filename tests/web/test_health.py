@@ -3,6 +3,9 @@ import asyncio
 import pytest
 from fastapi import FastAPI
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.httpsredirect import HTTPSRedirectMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.routing import Route
 
@@ -192,4 +195,114 @@ async def test_many_first_probes_ask_the_application_once(hull, ask):
     hardened = hull(app)
     await asyncio.gather(*(ask(hardened, path) for path in PROBES * 3))
 
-    assert len(asked) == 5
+    assert len(asked) == 3
+
+
+class Login:
+    """A middleware that lets nobody in who does not say who they are."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        who = self.app if b"authorization" in dict(scope["headers"]) else PlainTextResponse("", 401)
+        await who(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    ("middleware", "known"),
+    [
+        (Middleware(TrustedHostMiddleware, allowed_hosts=["test"]), {}),
+        (Middleware(HTTPSRedirectMiddleware), {"scheme": "https"}),
+        (Middleware(Login), {"headers": [(b"authorization", b"me")]}),
+    ],
+    ids=["hosts", "https", "login"],
+)
+@pytest.mark.parametrize("outside", [False, True])
+async def test_a_route_wins_behind_a_middleware_that_judges_first(
+    hull, ask, heard, *, middleware, known, outside
+):
+    """The application may refuse our question; its table of routes says whose the path is."""
+    inner = own("/livez", PlainTextResponse("mine"))
+    if outside:
+        app = hull(middleware.cls(inner, *middleware.args, **middleware.kwargs))
+    else:
+        inner.add_middleware(middleware.cls, *middleware.args, **middleware.kwargs)
+        app = hull(inner)
+
+    bodies = [(await ask(app, path, **known)).body for path in ("/livez", "/readyz")]
+
+    assert bodies == [b"mine", b"ok\n"]
+    assert [fact.path for fact in heard if isinstance(fact, ProbeRouteTaken)] == ["/livez"]
+
+
+async def test_a_middleware_that_answers_by_itself_still_owns_the_path(hull, ask):
+    """It has no route; the question tells."""
+
+    class Answers:
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            who = PlainTextResponse("mine") if scope["path"] == "/livez" else self.app
+            await who(scope, receive, send)
+
+    app = hull(Starlette(middleware=[Middleware(Answers)]))
+
+    assert [(await ask(app, path)).body for path in PROBES] == [b"mine", b"ok\n", b"ok\n"]
+
+
+async def test_the_application_is_asked_for_the_host_of_the_settings(hull, ask):
+    """`lifecycle.ready_host` is one that it accepts."""
+    seen = set()
+
+    async def app(scope, receive, send):
+        seen.add(dict(scope["headers"])[b"host"])
+        await PlainTextResponse("no", 404)(scope, receive, send)
+
+    await ask(hull(app, SHIPWORTHY_LIFECYCLE__READY_HOST="shop.example.org"), "/livez")
+
+    assert seen == {b"shop.example.org"}
+
+
+async def test_questions_that_are_called_off_end_and_may_be_asked_again(hull):
+    """A process that is told to leave while it asks; a test client that starts it once more."""
+    entered, ended = asyncio.Event(), []
+
+    async def app(scope, receive, send):
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(scope["path"])
+
+    probes = hull(app)._hull._probes
+    for _ in range(2):
+        entered.clear()
+        ended.clear()
+        asking = asyncio.create_task(probes.find_owned())
+        await entered.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert len(ended) == 3
+
+
+async def test_a_prober_that_gives_up_does_not_end_the_question_of_the_others(hull, ask):
+    """They share it."""
+    entered, go = asyncio.Event(), asyncio.Event()
+
+    async def app(scope, receive, send):
+        entered.set()
+        await go.wait()
+        await PlainTextResponse("no", 404)(scope, receive, send)
+
+    hardened = hull(app)
+    first, second = (asyncio.create_task(ask(hardened, "/livez")) for _ in range(2))
+    await entered.wait()
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    go.set()
+
+    assert (await second).body == b"ok\n"

@@ -1,12 +1,14 @@
 import asyncio
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 from django.core.handlers.asgi import ASGIHandler
 from fastapi import FastAPI
 
 from shipworthy.errors import StartFailed
-from shipworthy.web import AppLifespan, LifespanUnsupported
+from shipworthy.lifecycle import Component, Lifecycle, LifecycleSettings, Phase
+from shipworthy.web import AppLifespan, LifespanUnsupported, speak_lifespan
 from shipworthy.web.lifespan import AppStopFailed
 
 pytestmark = pytest.mark.anyio
@@ -183,3 +185,38 @@ async def test_a_task_that_goes_on_after_its_last_word_is_ended():
     await lifespan.stop()
 
     assert lifespan.task().cancelled()
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, KeyboardInterrupt, ConnectionError])
+async def test_what_ends_the_last_step_before_ready_stops_what_was_started(error):
+    """SIGTERM while the application is asked for its probes: it still gets its shutdown."""
+    diary = []
+
+    async def note(word):
+        diary.append(word)
+
+    async def interrupted():
+        raise error
+
+    life = Lifecycle(LifecycleSettings())
+    life.add(Component("pool", partial(note, "start"), partial(note, "stop")))
+    sent = []
+
+    async def receive():
+        return {"type": "lifespan.startup"}
+
+    async def send(message):
+        sent.append(message)
+
+    raised = None
+    try:
+        await speak_lifespan(
+            life, receive, send, before_ready=interrupted, before_stop=partial(note, "no")
+        )
+    except BaseException as happened:
+        raised = happened
+
+    assert type(raised) is error
+    assert diary == ["start", "stop"]
+    assert sent == []
+    assert life.phase is Phase.STOPPED

@@ -259,20 +259,5 @@ async def test_a_refusal_in_the_middle_of_an_answer_adds_nothing(ask):
 
     told = await ask(line(app))
 
-    assert ([m["type"] for m in told.sent], told.error) == (["http.response.start"], None)
-
-
-@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-async def test_what_ends_the_process_passes_without_an_answer(error):
-    """Nobody is told that the request failed: the process is ending."""
-    sent = []
-
-    async def app(scope, receive, send):
-        raise error
-
-    with pytest.raises(error):
-        await line(app)(
-            {"type": "http", "method": "GET", "path": "/", "headers": []}, None, sent.append
-        )
-
-    assert sent == []
+    assert [m["type"] for m in told.sent] == ["http.response.start"]
+    assert isinstance(told.error, Refused)

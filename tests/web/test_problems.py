@@ -175,6 +175,56 @@ async def test_a_streamed_500_is_passed_on_as_it_comes(hull, ask):
     assert len(told.sent) == 5
 
 
+@pytest.mark.parametrize("environment", ["development", "production"])
+async def test_the_first_part_of_a_500_of_the_application_is_not_held(hull, ask, environment):
+    """It cannot be the beginning of a framework's page, so it arrives before there is a second."""
+    order = []
+
+    async def parts():
+        for number in range(2):
+            order.append(f"makes {number}")
+            yield b"tick %d" % number
+
+    async def fail(request):
+        return StreamingResponse(parts(), status_code=500, media_type="text/event-stream")
+
+    app = hull(starlette(fail), SHIPWORTHY_ENV=environment)
+
+    async def watched(scope, receive, send):
+        async def seen(message):
+            order.append(message.get("body", message["type"]))
+            await send(message)
+
+        await app(scope, receive, seen)
+
+    await ask(watched, "/items/7")
+
+    assert order == [
+        "makes 0", "http.response.start", b"tick 0", "makes 1", b"tick 1", b"",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        b"Internal Server Error",
+        b"<!doctype html>\n<html lang=en>\n<title>500 Internal Server Error",
+    ],
+)
+async def test_a_framework_s_page_in_many_parts_is_still_replaced(hull, ask, page):
+    """As long as it may become one it is held, however small the parts are."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+        for at in range(0, len(page), 5):
+            part = page[at : at + 5]
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b"</title>" if b"<" in page else b""})
+        raise Boom
+
+    is_problem(await ask(hull(app)))
+
+
 @pytest.mark.parametrize("accept", [b"text/html", b"*/*"])
 async def test_a_debug_page_is_shown_in_development_only(hull, ask, accept):
     """debug=True left on by mistake shows no stack to anybody in production."""
@@ -355,6 +405,170 @@ async def test_a_client_that_left_is_no_failure_of_the_service(hull, ask, heard)
     assert told.sent == []
 
 
+async def leaves(scope, receive):
+    """Read the request until its client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Boom("the data is broken"),
+        FileNotFoundError(2, "no such file"),
+        ConnectionRefusedError(111, "the database"),
+        ExceptionGroup("several", [ConnectionResetError(), Boom()]),
+        SystemExit(4),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_is_raised_after_the_client_left_is_logged(hull, heard, ask, error):
+    """A rollback that failed matters, whoever was waiting for the answer."""
+
+    async def app(scope, receive, send):
+        await leaves(scope, receive)
+        raise error
+
+    sent, raised = await raising(hull(app), leaves=True)
+
+    assert (sent, raised) == ([], error)
+    (fact,) = unhandled(heard)
+    assert (fact.error_type, fact.answered) == (type(error).__name__, "not at all")
+
+
+class ClientDisconnect(Exception):
+    """As Starlette names it."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(),
+        ConnectionResetError(104, "reset by peer"),
+        BrokenPipeError(32, "broken pipe"),
+        ClientDisconnect(),
+        ExceptionGroup("both", [OSError(), ClientDisconnect()]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_only_says_that_the_client_left_is_not_logged(hull, heard, error):
+    """The access line has it already."""
+
+    async def app(scope, receive, send):
+        await leaves(scope, receive)
+        raise error
+
+    _, raised = await raising(hull(app), leaves=True)
+
+    assert raised is error
+    assert unhandled(heard) == []
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+@pytest.mark.parametrize("leaving", [False, True])
+async def test_what_is_no_exception_is_logged_answered_and_raised(hull, heard, kind, leaving):
+    """A handler that calls `sys.exit`, or awaits what was cancelled, fails its request."""
+
+    async def fail(request):
+        raise kind
+
+    app = hull(starlette(fail))
+    if leaving:
+        app.lifecycle.begin_drain()
+    sent, raised = await raising(app, "/items/7")
+
+    assert type(raised) is kind
+    assert sent[0]["status"] == 500
+    (fact,) = unhandled(heard)
+    assert (fact.error_type, fact.answered) == (kind.__name__, "with a problem")
+    assert (
+        json.loads(sent[1]["body"])["request_id"].encode()
+        == dict(sent[0]["headers"])[b"x-request-id"]
+    )
+
+
+async def test_a_call_that_is_cancelled_because_its_client_left_is_not_logged(hull, heard):
+    """Some servers end the task of a client that has vanished."""
+
+    async def app(scope, receive, send):
+        await leaves(scope, receive)
+        asyncio.current_task().cancel()
+        await asyncio.sleep(0)
+
+    task = asyncio.create_task(raising(hull(app), leaves=True))
+    sent, raised = await task
+
+    assert (sent, type(raised)) == ([], asyncio.CancelledError)
+    assert unhandled(heard) == []
+
+
+async def test_an_answer_that_the_drain_cuts_stays_cut(hull, heard):
+    """Nothing can be added to it; who was cancelled is told by `run`."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        asyncio.current_task().cancel()
+        await asyncio.sleep(0)
+
+    hardened = hull(app)
+    hardened.lifecycle.begin_drain()
+    sent, raised = await asyncio.create_task(raising(hardened))
+
+    assert [message["type"] for message in sent] == ["http.response.start"]
+    assert type(raised) is asyncio.CancelledError
+    assert unhandled(heard) == []
+
+
+async def test_an_exception_after_the_first_half_of_a_page_that_was_held(hull, ask, heard):
+    """HTML may become a page with a traceback; this one did not, so it is the application's."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+        await send({"type": "http.response.body", "body": b"<html>mine", "more_body": True})
+        raise Boom
+
+    told = await ask(hull(app, SHIPWORTHY_ENV="production"))
+
+    assert (told.status, told.body) == (500, b"<html>mine")
+    assert unhandled(heard)[0].answered == "in part"
+
+
+async def test_a_call_that_is_thrown_away_is_left_in_peace(hull, heard):
+    """Nothing can be awaited while a coroutine is closed."""
+
+    async def app(scope, receive, send):
+        await receive()
+
+    async def never():
+        await asyncio.sleep(0)
+
+    calling = hull(app)({**_scope(), "http_version": "1.1"}, never, None)
+    calling.send(None)
+    calling.close()
+
+    assert unhandled(heard) == []
+
+
+async def raising(app, path="/", *, leaves=False):
+    """Ask once; return what was sent and whatever was raised, also what is no exception."""
+    sent = []
+    messages = [{"type": "http.request", "body": b"", "more_body": False}]
+    messages += [{"type": "http.disconnect"}] if leaves else []
+
+    async def receive():
+        return messages.pop(0) if messages else await asyncio.Event().wait()
+
+    async def send(message):
+        sent.append(message)
+
+    raised = None
+    try:
+        await app({**_scope(), "path": path, "raw_path": path.encode()}, receive, send)
+    except BaseException as error:
+        raised = error
+    return sent, raised
+
+
 @pytest.mark.parametrize("mode", ["report", "off"])
 async def test_in_the_other_modes_the_answer_is_the_framework_s(hull, ask, heard, mode):
     """The exception is logged in every mode; the answer is left as it is."""
@@ -365,20 +579,58 @@ async def test_in_the_other_modes_the_answer_is_the_framework_s(hull, ask, heard
     assert unhandled(heard)[0].answered == "by the application"
 
 
-async def test_in_report_mode_a_raw_exception_is_left_to_the_server(hull, ask, heard):
-    """Nothing is sent in the application's place."""
+@pytest.mark.parametrize("mode", ["report", "off"])
+async def test_in_the_other_modes_a_raw_exception_gets_the_server_s_words(hull, ask, heard, mode):
+    """What uvicorn says by itself, which would not have the id."""
 
     async def app(scope, receive, send):
         raise Boom
 
+    told = await ask(hull(app, SHIPWORTHY_WEB__PROBLEMS=mode))
+    second = await ask(hull(app, SHIPWORTHY_WEB__PROBLEMS=mode), http_version="2")
+
+    assert (told.status, told.body, type(told.error)) == (500, b"Internal Server Error", Boom)
+    assert told.one(b"x-request-id")
+    assert told.one(b"content-type") == b"text/plain; charset=utf-8"
+    assert told.one(b"content-length") == b"21"
+    assert (told.all(b"connection"), second.all(b"connection")) == ([b"close"], [])
+    assert unhandled(heard)[0].answered == "in plain words"
+
+
+async def test_in_the_other_modes_a_missing_answer_gets_the_server_s_words(hull, ask, heard):
+    """The same for an application that returns without a word."""
+
+    async def app(scope, receive, send):
+        return
+
     told = await ask(hull(app, SHIPWORTHY_WEB__PROBLEMS="report"))
 
-    assert (told.sent, type(told.error)) == ([], Boom)
-    assert unhandled(heard)[0].answered == "by the server"
+    assert (told.status, told.body) == (500, b"Internal Server Error")
+    assert told.one(b"x-request-id")
+    assert [type(fact) for fact in heard] == [AnswerMissing]
 
 
 class Busy(Rejected):
     """A refusal as later guards make them."""
+
+
+async def test_a_refusal_after_the_answer_began_is_an_exception(hull, ask, heard):
+    """It refuses nothing any more: it is logged with its stack, and the server ends the answer."""
+
+    async def parts():
+        yield b"abc"
+        raise Busy("too late", retry_after_seconds=1)
+
+    async def fail(request):
+        return StreamingResponse(parts())
+
+    told = await ask(hull(starlette(fail)), "/items/7")
+
+    assert (told.status, told.body) == (200, b"abc")
+    assert told.error is not None
+    (fact,) = heard
+    assert (type(fact), fact.answered) == (ExceptionUnhandled, "in part")
+    assert "in parts" in fact.stack
 
 
 async def test_a_refusal_is_a_503_with_the_time_to_come_back_and_is_not_raised(hull, ask, heard):
@@ -428,7 +680,7 @@ async def test_the_context_reaches_exception_handlers_threads_and_background_tas
 
 
 async def test_a_cancelled_request_is_told_so_when_the_process_leaves(hull, ask):
-    """Cancelled by the drain before it answered: 503, to be sent again, and the task ends."""
+    """Cancelled by the drain before it answered: 503, but nobody says that it was not begun."""
     entered = asyncio.Event()
 
     async def wait(request):
@@ -455,24 +707,72 @@ async def test_a_cancelled_request_is_told_so_when_the_process_leaves(hull, ask)
 
     assert told["sent"][0]["status"] == 503
     assert (b"retry-after", b"1") in told["sent"][0]["headers"]
+    document = json.loads(told["sent"][1]["body"])
+    assert document["type"] == "urn:shipworthy:problem:interrupted"
+    assert document["detail"] == (
+        "the instance is shutting down and broke off this request; "
+        "whether it took effect is not known"
+    )
     assert (b"connection", b"close") in told["sent"][0]["headers"]
     assert len(app.in_flight) == 0
 
 
-async def test_a_cancelled_request_is_left_to_the_server_otherwise(hull, ask):
-    """Whoever cancels for another reason wants no answer."""
+async def test_a_handshake_that_is_cancelled_when_the_process_leaves_is_refused(hull, ask):
+    """No connection was made, so it may be tried again elsewhere."""
+    entered = asyncio.Event()
+    sent = []
+
+    async def wait(scope, receive, send):
+        entered.set()
+        await asyncio.Event().wait()
+
+    app = hull(wait)
+
+    async def keep(scope, receive, send):
+        async def seen(message):
+            sent.append(message)
+
+        await app(scope, receive, seen)
+
+    extension = {"websocket.http.response": {}}
+    task = asyncio.create_task(ask(keep, "/ws", type="websocket", extensions=extension))
+    await entered.wait()
+    app.lifecycle.begin_drain()
+    app.in_flight.cancel_all()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert sent[0]["status"] == 503
+    assert json.loads(sent[1]["body"])["type"] == "urn:shipworthy:problem:draining"
+
+
+async def test_a_request_that_somebody_cancels_is_left_to_them_and_logged(hull, ask, heard):
+    """A middleware with a time limit has an answer of its own; the log says where it stood."""
     entered = asyncio.Event()
 
     async def wait(request):
         entered.set()
         await asyncio.Event().wait()
 
-    task = asyncio.create_task(ask(hull(starlette(wait)), "/items/7"))
+    app = hull(starlette(wait))
+    sent = []
+
+    async def keep(scope, receive, send):
+        async def seen(message):
+            sent.append(message)
+
+        await app(scope, receive, seen)
+
+    task = asyncio.create_task(ask(keep, "/items/7"))
     await entered.wait()
     task.cancel()
-
     with pytest.raises(asyncio.CancelledError):
         await task
+
+    assert sent == []
+    (fact,) = unhandled(heard)
+    assert (fact.error_type, fact.answered) == ("CancelledError", "not at all")
+    assert "in wait" in fact.stack
 
 
 async def test_a_handler_that_swallows_its_cancellation_answers_and_is_seen_meanwhile(hull, ask):
@@ -561,4 +861,13 @@ async def test_a_server_that_raises_while_it_is_answered_does_not_hide_the_error
 
 
 def _scope():
-    return {"type": "http", "method": "GET", "path": "/", "headers": [], "http_version": "1.1"}
+    return {
+        "type": "http",
+        "method": "GET",
+        "path": "/",
+        "headers": [],
+        "http_version": "1.1",
+        "query_string": b"",
+        "scheme": "http",
+        "root_path": "",
+    }

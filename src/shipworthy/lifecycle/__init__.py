@@ -28,7 +28,14 @@ from shipworthy.lifecycle.lifecycle import (
     StopReport,
 )
 from shipworthy.lifecycle.settings import LifecycleSettings
-from shipworthy.lifecycle.signals import Signal, also_on, ignore_signals, signals_of
+from shipworthy.lifecycle.signals import (
+    Signal,
+    also_on,
+    heard_early,
+    ignore_signals,
+    is_ignored,
+    signals_of,
+)
 
 __all__ = [
     "Answer",
@@ -56,7 +63,9 @@ __all__ = [
     "StopReport",
     "also_on",
     "check_of",
+    "heard_early",
     "ignore_signals",
+    "is_ignored",
     "signals_of",
     "where",
 ]

@@ -1,6 +1,7 @@
 """Call code of others, for as long as it was given and no longer."""
 
 import asyncio
+import contextlib
 import inspect
 import sysconfig
 from collections.abc import Awaitable, Callable, Iterator
@@ -84,7 +85,7 @@ def where(task: "asyncio.Task[Any]") -> str:
         return "no line of Python"
     frame = min(reversed(frames), key=lambda frame: _distance(frame.f_code.co_filename))
     path = Path(frame.f_code.co_filename)
-    if path.is_relative_to(Path.cwd()):
+    with contextlib.suppress(OSError, ValueError):  # the directory is gone; the file is elsewhere
         path = path.relative_to(Path.cwd())
     return f"{path}:{frame.f_lineno} in {frame.f_code.co_name}"
 

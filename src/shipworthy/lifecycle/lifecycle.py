@@ -106,6 +106,8 @@ class Lifecycle:
         self._announced = 1
         self._started_once = False
         self._stop: asyncio.Task[StopReport] | None = None
+        self._within: list[Lifecycle] = []
+        self._is_within = False
 
     @property
     def phase(self) -> Phase:
@@ -148,6 +150,18 @@ class Lifecycle:
         fresh._drain_hooks = [*self._drain_hooks]
         return fresh
 
+    def take_in(self, other: "Lifecycle") -> None:
+        """Count the checks of `other` as ours from now on, and let it begin to leave when we do.
+
+        For an application that has a life of its own within ours. It is started and stopped by
+        whoever made it, states no phases, and does not add `ready_check`, which we have too. To be
+        called before it starts.
+        """
+        other._is_within = True  # noqa: SLF001 - the same class
+        self._within.append(other)
+        if self.draining:
+            other.begin_drain()
+
     def on_drain(self, callback: Callable[[], object]) -> None:
         """Call `callback` once when the drain begins, or now if it has begun.
 
@@ -167,7 +181,7 @@ class Lifecycle:
         """
         if self._order is not None:
             raise Misuse("a lifecycle is started twice; make a new one for each run of the service")
-        if self.settings.ready_check:
+        if self.settings.ready_check and not self._is_within:
             self.add_check(
                 check_of(
                     self.settings.ready_check,
@@ -208,8 +222,7 @@ class Lifecycle:
 
         Components that are not done with their drain hook count as in flight.
         """
-        drains = sum(not task.done() for task in self._drains.values())
-        seen = replace(facts, in_flight=facts.in_flight + drains)
+        seen = replace(facts, in_flight=facts.in_flight + self._drains_under_way())
         self.drain.advance(seen, self._clock.now())
         self._announce()
         return self.phase
@@ -257,7 +270,7 @@ class Lifecycle:
             live=self.live(),
             ready=self.ready(),
             startup=self.startup(),
-            checks=tuple(_report(watch, now) for watch in self._watches.values()),
+            checks=tuple(_report(watch, now) for watch in self._all_watches()),
             components=tuple(
                 ComponentReport(
                     name=component.name,
@@ -268,6 +281,16 @@ class Lifecycle:
                 for component in self._components.values()
             ),
         )
+
+    def _drains_under_way(self) -> int:
+        count = sum(not task.done() for task in self._drains.values())
+        return count + sum(other._drains_under_way() for other in self._within)  # noqa: SLF001
+
+    def _all_watches(self) -> list[Watch]:
+        found = list(self._watches.values())
+        for other in tuple(self._within):
+            found += other._all_watches()  # noqa: SLF001 - the same class
+        return found
 
     async def _start_level(self, level: tuple[Component, ...], *, by: float) -> None:
         if not self.draining:
@@ -398,7 +421,10 @@ class Lifecycle:
         begun = self.phase.leaving and not self.draining
         self.draining = self.phase.leaving
         for (before, since), (after, at) in pairwise(fresh):
-            emit(PhaseChanged, before=before.value, after=after.value, before_seconds=at - since)
+            if not self._is_within:
+                emit(
+                    PhaseChanged, before=before.value, after=after.value, before_seconds=at - since
+                )
             if after is Phase.CANCELLING:
                 # Not at once: a hook called a moment ago gets its first step before it.
                 for task in self._drains.values():
@@ -416,12 +442,14 @@ class Lifecycle:
                 )
         for callback in self._drain_hooks:
             _call_drain_hook(callback)
+        for other in self._within:
+            other.begin_drain()
 
     def _begin_to_watch(self, watch: Watch) -> None:
         self._watching.append(asyncio.create_task(watch.run()))
 
     def _judged(self, kind: Kind, *, while_unknown: bool) -> Answer:
-        for watch in tuple(self._watches.values()):
+        for watch in self._all_watches():
             if kind not in watch.check.kinds:
                 continue
             if watch.standing.status is CheckStatus.FAIL:

@@ -43,6 +43,11 @@ class LifecycleSettings:
     ready_route: str = option(
         "", "a path of the app that joins readiness: any answer below 400 within the time is good"
     )
+    ready_host: str = option(
+        "localhost",
+        "the Host for which the app is asked in-process: for ready_route, and at the start whether "
+        "it has probes of its own",
+    )
     ready_check: str = option(
         "", "a function 'package.module:function' that joins readiness; sync or async"
     )

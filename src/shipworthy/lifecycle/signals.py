@@ -43,10 +43,11 @@ def also_on(
 
     For an application under a server of others, which goes on handling its signals as before.
     Does nothing outside the main thread, where Python allows no handler, and where the signal is
-    handled by code that is not Python, which could not be called on.
+    handled by code that is not Python, which could not be called on, or is ignored.
     """
     before = signal.getsignal(number)
-    if threading.current_thread() is not threading.main_thread() or before is None:
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or before is None or before == signal.SIG_IGN:
         yield
         return
 
@@ -71,6 +72,28 @@ def ignore_signals(*numbers: Signal) -> None:
     """Be deaf to `numbers` until something listens to them; main thread only.
 
     For workers: Ctrl-C reaches the whole process group, but it is the supervisor that decides.
+    Programs they start are not deaf: a function is forgotten by exec, SIG_IGN would be inherited.
     """
     for number in numbers:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, _nothing)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """Do nothing, where the default would end the process."""
+
+
+def heard_early(*numbers: Signal) -> list[int]:
+    """Keep the signals that come before there is a loop to hear them; main thread only.
+
+    Returns the list they are put into. The kernel drops a signal that PID 1 has no handler for, and
+    a start takes long enough for an impatient platform. `signals_of` takes over from here.
+    """
+    heard: list[int] = []
+    for number in numbers:
+        signal.signal(number, lambda number, _: heard.append(number))
+    return heard
+
+
+def is_ignored(number: Signal) -> bool:
+    """Say whether the process was started deaf to `number`, as `nohup` does with SIGHUP."""
+    return signal.getsignal(number) == signal.SIG_IGN

@@ -43,11 +43,16 @@ class Channel:
         while True:
             try:
                 line = await self._reader.readline()
-            except (ConnectionError, ValueError):
+            except ConnectionError:
                 return
+            except ValueError:  # longer than a line may be: its rest is skipped
+                continue
             if not line.endswith(b"\n"):
                 return
-            message: dict[str, Any] = orjson.loads(line)
+            try:
+                message: dict[str, Any] = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                continue
             yield message
 
     async def flush(self, seconds: float) -> None:

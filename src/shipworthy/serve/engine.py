@@ -29,8 +29,8 @@ class ServerEngine(Protocol):
         """Accept on `sockets`; `state` is the lifespan state each request gets a copy of."""
         ...
 
-    def census(self) -> Census:
-        """Count the open connections."""
+    def census(self, *, fresh_seconds: float = 0.0) -> Census:
+        """Count the open connections; those answered within `fresh_seconds` are `fresh`."""
         ...
 
     def quiet_seconds(self) -> float:
@@ -41,19 +41,22 @@ class ServerEngine(Protocol):
         """From now on each answer ends its connection; connections are still accepted."""
         ...
 
-    async def stop_accepting(self, *, whole: bool) -> None:
+    def stop_accepting(self, *, whole: bool) -> None:
         """Accept no more; with `whole` also serve what the kernel has queued and refuse the rest.
 
         Without `whole` the queue is left to the other workers that listen on the same socket.
         """
         ...
 
-    def cut_idle(self) -> None:
-        """Close the connections on which nobody is asking."""
+    def cut_idle(self, *, fresh_seconds: float) -> None:
+        """Close the connections on which nobody asks, but for those that are `fresh`."""
         ...
 
-    def cut_half_heads(self) -> None:
-        """Close the connections that began a request head too long ago and never ended it."""
+    def cut_half_heads(self, *, left_seconds: float) -> None:
+        """Close the connections that began a request head and did not end it in time.
+
+        Their time begins with theirs or, `left_seconds` ago, with the end of the listening.
+        """
         ...
 
     def cancel(self) -> None:
@@ -75,6 +78,7 @@ class UvicornEngine:
         root_path: str = "",
         keep_alive_seconds: float = 5.0,
         backlog: int = 2048,
+        head_bytes: int = 32 * 1024,
         tls: tuple[str, str] | None = None,
     ) -> None:
         certificate, key = tls or (None, None)
@@ -90,16 +94,18 @@ class UvicornEngine:
             ssl_certfile=certificate,
             ssl_keyfile=key,
         )
-        self._connections = Connections()
+        self._connections = Connections(head_bytes=head_bytes)
         self._listening: list[tuple[asyncio.Server, socket.socket]] = []
         self._date: asyncio.TimerHandle | None = None
+        self._taking: set[asyncio.Task[Any]] = set()
+        self._handshake = {"ssl_handshake_timeout": HALF_HEAD_SECONDS} if tls else {}
         self._state: dict[str, Any] = {}
 
     async def start(self, sockets: Sequence[socket.socket], state: dict[str, Any]) -> None:
         """Accept on `sockets`."""
         self._state = state
-        # uvicorn logs what an app raised or left unanswered a second time; `web.problems` has
-        # logged it with the ids of its request.
+        # uvicorn logs a second time, and without ids, what `web.problems` and the protocol have
+        # stated with the ids of the request.
         logging.getLogger("uvicorn.error").addFilter(_said_already)
         self._config.load()
         loop = asyncio.get_running_loop()
@@ -124,9 +130,10 @@ class UvicornEngine:
         self._connections.default_headers = [(b"date", date), *self._config.encoded_headers]
         self._date = loop.call_later(1.0, self._tick)
 
-    def census(self) -> Census:
+    def census(self, *, fresh_seconds: float = 0.0) -> Census:
         """Count the open connections."""
-        return self._connections.census()
+        since = asyncio.get_running_loop().time() - fresh_seconds
+        return self._connections.census(fresh_since=since)
 
     def quiet_seconds(self) -> float:
         """Return how long ago the last request began."""
@@ -138,10 +145,9 @@ class UvicornEngine:
         for connection in self._https():
             connection.leave()
 
-    async def stop_accepting(self, *, whole: bool) -> None:
+    def stop_accepting(self, *, whole: bool) -> None:
         """Accept no more, see `ServerEngine`."""
         listening, self._listening = self._listening, []
-        loop = asyncio.get_running_loop()
         for server, sock in listening:
             if whole:
                 # New SYNs are turned away by the kernel from here on; those it has completed
@@ -149,25 +155,46 @@ class UvicornEngine:
                 sock.listen(0)
             server.close()
             if whole:
-                for accepted in _queued(sock):
-                    await loop.connect_accepted_socket(
-                        self._connection, accepted, ssl=self._config.ssl
-                    )
+                accepted = _queued(sock)
                 with contextlib.suppress(OSError):
-                    # Ends the listening for every process that shares the socket.
+                    # Ends the listening for every process that shares the socket. At once after
+                    # the last accept: whoever gets in between is reset.
                     sock.shutdown(socket.SHUT_RDWR)
+                for one in accepted:
+                    self._take_over(one)
             sock.close()
         for connection in list(self._connections.connections):
             if not isinstance(connection, LeavingHttpProtocol):
                 connection.shutdown()  # a websocket closes with 1012, service restart
 
-    def cut_idle(self) -> None:
-        """Close the connections on which nobody is asking."""
-        for connection in self._https():
-            connection.cut_if_idle()
+    def _take_over(self, accepted: socket.socket) -> None:
+        """Serve an accepted connection; its TLS handshake is waited for by nobody."""
+        loop = asyncio.get_running_loop()
+        taking = loop.create_task(
+            loop.connect_accepted_socket(
+                self._connection, accepted, ssl=self._config.ssl, **self._handshake
+            )
+        )
+        self._taking.add(taking)
+        self._connections.shaking += 1
+        taking.add_done_callback(self._taken)
 
-    def cut_half_heads(self) -> None:
-        """Close the connections that began a request head and never ended it."""
+    def _taken(self, taking: asyncio.Task[Any]) -> None:
+        self._taking.discard(taking)
+        self._connections.shaking -= 1
+        if not taking.cancelled():
+            taking.exception()  # a handshake that failed is the client's affair
+
+    def cut_idle(self, *, fresh_seconds: float) -> None:
+        """Close the connections on which nobody asks, but for those that are `fresh`."""
+        since = asyncio.get_running_loop().time() - fresh_seconds
+        for connection in self._https():
+            connection.cut_if_idle(since)
+
+    def cut_half_heads(self, *, left_seconds: float) -> None:
+        """Close the connections that began a request head and did not end it in time."""
+        if left_seconds < HALF_HEAD_SECONDS:
+            return
         instant = asyncio.get_running_loop().time() - HALF_HEAD_SECONDS
         for connection in self._https():
             connection.cut_if_asking_since(instant)
@@ -185,6 +212,8 @@ class UvicornEngine:
             server.close()
             sock.close()
         self._listening = []
+        for taking in self._taking:
+            taking.cancel()
         for connection in list(self._connections.connections):
             connection.transport.close()
         await asyncio.sleep(0)  # let the closes reach their sockets
@@ -208,7 +237,12 @@ def _queued(sock: socket.socket) -> list[socket.socket]:
         accepted.append(connection)
 
 
+_SAID = (
+    "Exception in ASGI application",
+    "ASGI callable returned without",
+    "Invalid HTTP request received",
+)
+
+
 def _said_already(record: logging.LogRecord) -> bool:
-    return not str(record.msg).startswith(
-        ("Exception in ASGI application", "ASGI callable returned without")
-    )
+    return not str(record.msg).startswith(_SAID)

@@ -19,7 +19,6 @@ class WorkerSeen:
 
     generation: int
     pid: int = 0
-    started_at: float = 0.0
     heard_at: float = 0.0
     phase: str = Phase.STARTING
     ready: bool = False

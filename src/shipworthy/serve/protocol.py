@@ -6,7 +6,9 @@ uvicorn must pass before the pinned range is widened.
 """
 
 import asyncio
+import math
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from typing_extensions import override
@@ -14,18 +16,52 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from shipworthy.context import RequestRecord
+from shipworthy.events import Event, Severity, emit, event
+from shipworthy.web import new_ids, problem
+
+# The most that one read from a socket brings (asyncio's; uvloop's is smaller).
+RECEIVED_AT_ONCE = 256 * 1024
+LINGER_SECONDS = 1.0
+
+
+@event(severity=Severity.WARNING)
+class RequestUnreadable(Event):
+    """A client sent what is no HTTP request, or a head that is too large."""
+
+    request_id: str
+    client: str
+    status: int
+
+
+class HeadTooLarge(Exception):
+    """Stops the parser; never leaves the connection."""
+
+
+def unreadable(status: int, detail: str, request_id: str) -> bytes:
+    """Return a whole answer to a request of which nothing can be known."""
+    body = problem(status, detail, record=RequestRecord(request_id, request_id, "", ""))
+    phrase = HTTPStatus(status).phrase
+    return (
+        f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/problem+json\r\n"
+        f"content-length: {len(body)}\r\nx-request-id: {request_id}\r\nconnection: close\r\n\r\n"
+    ).encode() + body
+
 
 class Connections(ServerState):
     """The connections of one worker: what they are doing, and whether the worker is leaving."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, head_bytes: int) -> None:
         super().__init__()
         self.leaving = False
         self.last_request_at = 0.0
+        self.head_bytes = head_bytes
+        self.shaking = 0  # TLS handshakes of connections that were taken over from the kernel
 
-    def census(self) -> "Census":
+    def census(self, *, fresh_since: float = math.inf) -> "Census":
         """Count the open connections by what they are doing; takes microseconds per connection."""
-        idle = asking = busy = upgraded = 0
+        idle = fresh = busy = upgraded = 0
+        asking = self.shaking
         for connection in self.connections:
             if not isinstance(connection, LeavingHttpProtocol):
                 upgraded += 1
@@ -33,16 +69,24 @@ class Connections(ServerState):
                 asking += 1
             elif connection.answering:
                 busy += 1
+            elif connection.idle_since > fresh_since:
+                fresh += 1
             else:
                 idle += 1
-        return Census(idle=idle, asking=asking, busy=busy, upgraded=upgraded)
+        return Census(idle=idle, fresh=fresh, asking=asking, busy=busy, upgraded=upgraded)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Census:
-    """Open connections: idle, sending a request head, being answered, upgraded to websockets."""
+    """Open connections by what they do.
+
+    Idle ones ask nothing, those of them that were answered a moment ago are `fresh`: their client
+    may be asking again just now. `asking` is one in the middle of a request head or of its TLS
+    handshake, `busy` one that is being answered, `upgraded` a websocket.
+    """
 
     idle: int
+    fresh: int
     asking: int
     busy: int
     upgraded: int
@@ -50,7 +94,7 @@ class Census:
     @property
     def total(self) -> int:
         """All of them."""
-        return self.idle + self.asking + self.busy + self.upgraded
+        return self.idle + self.fresh + self.asking + self.busy + self.upgraded
 
 
 class LeavingHttpProtocol(HttpToolsProtocol):
@@ -73,23 +117,87 @@ class LeavingHttpProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.asking = False
         self.asking_since = 0.0
+        self.idle_since = self.loop.time()
+        self._head_bytes = 0
+        self._received_bytes = 0
+        self._refused = False
 
     @property
     def answering(self) -> bool:
         """Whether an answer is being made on this connection."""
         # uvicorn types it as always there; before the first request it is None.
         cycle: RequestResponseCycle | None = self.cycle
-        return cycle is not None and not cycle.response_complete
+        return (cycle is not None and not cycle.response_complete) or self.unsent
+
+    @property
+    def unsent(self) -> bool:
+        """Whether bytes of an answer still wait for a client that reads slowly."""
+        return self.transport.get_write_buffer_size() > 0
 
     @override
     def on_message_begin(self) -> None:
         self.asking = True
         self.asking_since = self.loop.time()
+        self._head_bytes = 0
         super().on_message_begin()
+
+    @override
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    @override
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def _count(self, head_bytes: int) -> None:
+        self._head_bytes += head_bytes
+        if self._head_bytes > self.server_state.head_bytes:
+            # Ends the parsing; uvicorn then calls send_400_response.
+            raise HeadTooLarge
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        super().data_received(data)
+        # A header that never ends reaches no callback of the parser.
+        if self.asking and not self.transport.is_closing():
+            self._received_bytes += len(data)
+            if self._received_bytes > self.server_state.head_bytes + RECEIVED_AT_ONCE:
+                self._head_bytes = self._received_bytes
+                self.send_400_response("")
+
+    @override
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what cannot be parsed, and a head that is too large, in our words; then close."""
+        limit = self.server_state.head_bytes
+        if self._head_bytes > limit:
+            status, detail = 431, f"the head of a request may have {limit} bytes"
+        else:
+            status, detail = 400, "this is no HTTP request"
+        self.asking = False
+        request_id, _ = new_ids()
+        client = self.client[0] if self.client else ""
+        emit(RequestUnreadable, request_id=request_id, client=client, status=status)
+        self.transport.write(unreadable(status, detail, request_id))
+        # Closed at once, what the client still sends would reset the connection and with it the
+        # answer that it has not read (RFC 9112, 9.6): so it is read and thrown away for a moment.
+        self._refused = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+    @override
+    def on_response_complete(self) -> None:
+        self.idle_since = self.loop.time()
+        super().on_response_complete()
 
     @override
     def on_headers_complete(self) -> None:
         self.asking = False
+        self._received_bytes = 0
         self.server_state.last_request_at = self.asking_since
         super().on_headers_complete()
         if self.server_state.leaving:
@@ -97,12 +205,14 @@ class LeavingHttpProtocol(HttpToolsProtocol):
 
     def leave(self) -> None:
         """Close after the answer that is being made, if there is one; wait for one otherwise."""
-        if self.answering:
-            self.cycle.keep_alive = False
+        # Only while its head is not sent: one that has promised keep-alive must keep it.
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_started:
+            cycle.keep_alive = False
 
-    def cut_if_idle(self) -> None:
-        """Close a connection that is not asking and not being answered."""
-        if not self.asking and not self.answering:
+    def cut_if_idle(self, fresh_since: float) -> None:
+        """Close a connection that asks nothing and was not answered since `fresh_since`."""
+        if not self.asking and not self.answering and self.idle_since <= fresh_since:
             self.transport.close()
 
     def cut_if_asking_since(self, instant: float) -> None:

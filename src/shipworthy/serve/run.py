@@ -1,11 +1,13 @@
 """What `shipworthy run` is: check, bind, supervise, and end with a code that says how it went."""
 
 import asyncio
+import os
 import secrets
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,14 @@ from typing import Any
 # Every room that has a section registers it when it is imported, and this imports them all.
 import shipworthy.assembly  # noqa: F401
 from shipworthy.errors import SettingsInvalid, StartFailed, TargetInvalid
-from shipworthy.lifecycle import Exit, LifecycleSettings
+from shipworthy.lifecycle import Exit, LifecycleSettings, Signal, heard_early
 from shipworthy.operations import OperationsSettings
+from shipworthy.redact import printable, redact
 from shipworthy.serve.channel import Channel
 from shipworthy.serve.order import Order
 from shipworthy.serve.reload import code_changes
 from shipworthy.serve.settings import ServeSettings
-from shipworthy.serve.sockets import address_of, listen_tcp, listen_unix
+from shipworthy.serve.sockets import address_of, listen_tcp, listen_unix, remove_unix
 from shipworthy.serve.supervision import Leave, SupervisionRule
 from shipworthy.serve.supervisor import ReadyFacts, Supervisor, start_worker
 from shipworthy.serve.target import entrypoint, parse_target
@@ -44,19 +47,32 @@ def run(options: RunOptions) -> int:
     Takes over SIGTERM and SIGINT of this process and writes what went wrong to standard error in
     one sentence. Blocks; call it from the main thread.
     """
+    _open_standard_streams()
+    early = heard_early(Signal.SIGTERM, Signal.SIGINT)
     directory = Path.cwd()
     try:
         target = options.target or entrypoint(directory)
         parse_target(target)
         settings = load(file=options.config, directory=directory, overrides=options.overrides)
         _refuse_impossible(settings)
-        return _serve(options, target, directory, settings)
+        return _serve(options, target, directory, settings, early)
     except TargetInvalid as error:
         return _say(error, Exit.MISUSE)
     except SettingsInvalid as error:
         return _say(error, Exit.SETTINGS)
     except StartFailed as error:
         return _say(error, Exit.START_FAILED)
+
+
+def _open_standard_streams() -> None:
+    """Open what of 0 to 2 is closed on /dev/null: else a socket of ours gets the number."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
 
 
 def survey_target(options: RunOptions) -> dict[str, Any]:
@@ -69,13 +85,13 @@ def survey_target(options: RunOptions) -> dict[str, Any]:
     parse_target(target)
     settings = load(file=options.config, directory=directory, overrides=options.overrides)
     _refuse_impossible(settings)
-    start_seconds = settings.of(LifecycleSettings).start_seconds
-    return asyncio.run(_survey(options, target, directory, start_seconds))
+    return asyncio.run(_survey(options, target, directory, settings))
 
 
 async def _survey(
-    options: RunOptions, target: str, directory: Path, start_seconds: float
+    options: RunOptions, target: str, directory: Path, settings: Loaded
 ) -> dict[str, Any]:
+    start_seconds, environment = settings.of(LifecycleSettings).start_seconds, settings.environment
     ours, theirs = socket.socketpair()
     process = await start_worker(
         Order(
@@ -110,26 +126,31 @@ async def _survey(
     if message["kind"] == "failed":
         raise StartFailed(message["because"])
     report: dict[str, Any] = message["report"]
-    return {"target": target, "environment": "", **report}
+    return {"target": target, "environment": environment, **report}
 
 
-def _serve(options: RunOptions, target: str, directory: Path, settings: Loaded) -> int:
+def _serve(
+    options: RunOptions, target: str, directory: Path, settings: Loaded, early: Sequence[int]
+) -> int:
     serve = settings.of(ServeSettings)
     operations = settings.of(OperationsSettings)
     lifecycle = settings.of(LifecycleSettings)
     tls = bool(serve.tls_cert)
-    if serve.uds:
-        sock = listen_unix(Path(serve.uds), backlog=serve.backlog)
-    else:
-        sock = listen_tcp(serve.host, serve.port, backlog=serve.backlog, option="--port")
+    operations_sockets = listen_tcp(
+        operations.host, operations.port, backlog=128, option="--ops-port"
+    )
+    inode = 0
     try:
-        operations_sock = listen_tcp(
-            operations.host, operations.port, backlog=128, option="--ops-port"
-        )
+        if serve.uds:
+            sockets = [listen_unix(Path(serve.uds), backlog=serve.backlog)]
+            inode = Path(serve.uds).stat().st_ino
+        else:
+            sockets = listen_tcp(serve.host, serve.port, backlog=serve.backlog, option="--port")
     except StartFailed:
-        sock.close()
+        for sock in operations_sockets:
+            sock.close()
         raise
-    url, operations_url = address_of(sock, tls=tls), address_of(operations_sock)
+    url, operations_url = address_of(sockets[0], tls=tls), address_of(operations_sockets[0])
     token = operations.token.reveal() or secrets.token_urlsafe(24)
     said_ready = False
 
@@ -152,40 +173,50 @@ def _serve(options: RunOptions, target: str, directory: Path, settings: Loaded) 
             grace_seconds=lifecycle.grace_seconds,
             waits_for_change=options.reload,
         ),
-        sockets=[sock],
-        operations_socket=operations_sock,
+        sockets=sockets,
+        operations_sockets=operations_sockets,
         token=token,
         on_ready=ready,
     )
     stop_logging = start_logging(settings)
     try:
-        left = asyncio.run(supervisor.run(code_changes(directory) if options.reload else None))
+        changes = code_changes(directory) if options.reload else None
+        left = asyncio.run(supervisor.run(changes, early=early))
     finally:
         stop_logging()
         if serve.uds:
-            Path(serve.uds).unlink(missing_ok=True)
+            remove_unix(Path(serve.uds), inode=inode)
     return _farewell(left, target)
 
 
 def _farewell(left: Leave, target: str) -> int:
     if left.code is not Exit.CLEAN:
-        sys.stderr.write(f"shipworthy: '{target}': {left.because}\n")
+        _write(f"'{target}': {left.because}")
     return left.code
+
+
+def _write(sentence: str) -> None:
+    """Write one sentence of ours to standard error, whose reader may be gone.
+
+    What others say in it (an exception's text) shows no secret and steers no terminal.
+    """
+    with suppress(OSError):
+        sys.stderr.write(f"shipworthy: {printable(redact(sentence))}\n")
+        sys.stderr.flush()
 
 
 def _announce(facts: ReadyFacts) -> None:
     """Say on a terminal where everything is; the token is shown nowhere else."""
-    err = sys.stderr
-    err.write(f"shipworthy: the app answers at {facts.url}\n")
-    err.write(f"shipworthy: the operations port is at {facts.operations_url}\n")
-    if err.isatty():
-        err.write(f"shipworthy: token for its /api: {facts.token}\n")
-    err.flush()
+    _write(f"the app answers at {facts.url}")
+    _write(f"the operations port is at {facts.operations_url}")
+    if sys.stderr.isatty():
+        sys.stderr.write(f"shipworthy: token for its /api: {facts.token}\n")
+        sys.stderr.flush()
 
 
 def _say(error: Exception, code: Exit) -> int:
     for line in str(error).splitlines():
-        sys.stderr.write(f"shipworthy: {line}\n")
+        _write(line)
     return code
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from shipworthy.settings import duration, option, section
+from shipworthy.settings import duration, option, section, size
 
 
 @section("serve")
@@ -22,6 +22,9 @@ class ServeSettings:
     loop: Literal["uvloop", "asyncio"] = option("uvloop", "event loop of the worker")
     backlog: int = option(
         2048, "connections the kernel holds until they are accepted", minimum=1, maximum=65535
+    )
+    head_bytes: int = size(
+        "32KiB", "the largest head of a request; a larger one is answered 431", minimum="4KiB"
     )
     keep_alive_seconds: float = duration(
         "5s", "how long an idle connection is kept between requests", minimum="1s"

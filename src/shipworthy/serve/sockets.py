@@ -5,31 +5,54 @@ import socket
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from shipworthy.errors import PortTaken, StartFailed
 
 
-def listen_tcp(host: str, port: int, *, backlog: int, option: str) -> socket.socket:
-    """Listen on `host:port` (port 0: any free one).
+def listen_tcp(host: str, port: int, *, backlog: int, option: str) -> list[socket.socket]:
+    """Listen on every address of `host` at `port` (port 0: any free one, the same for all).
 
     Raises `PortTaken` when another process has it, `StartFailed` when the address is not ours or
     needs rights we lack; `option` is the command-line option the sentence names.
     """
     try:
-        family, _, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
         raise StartFailed(f"'{host}' is no address this machine knows ({error})") from error
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    listening: list[socket.socket] = []
+    # A name with several addresses (localhost has two) may be called by any of them.
+    for family, _, _, _, address in dict.fromkeys(found):
+        if listening and port == 0:
+            address = (address[0], listening[0].getsockname()[1], *address[2:])  # noqa: PLW2901
+        try:
+            listening.append(_listen(family, address, host, backlog=backlog, option=option))
+        except StartFailed as error:
+            cause = error.__cause__
+            if listening and isinstance(cause, OSError) and cause.errno in _NO_SUCH_FAMILY:
+                continue  # the machine has no IPv6, say, and the name still has its address
+            for sock in listening:
+                sock.close()
+            raise
+    return listening
+
+
+_NO_SUCH_FAMILY = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+
+def _listen(family: int, address: Any, host: str, *, backlog: int, option: str) -> socket.socket:
+    port = address[1]
+    sock = None
     try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
         sock.listen(backlog)
     except OSError as error:
-        sock.close()
+        if sock is not None:
+            sock.close()
         if error.errno == errno.EADDRINUSE:
             raise PortTaken(host, port, option=option) from error
         if error.errno == errno.EACCES:
@@ -47,25 +70,45 @@ def listen_unix(path: Path, *, backlog: int) -> socket.socket:
 
     Raises `StartFailed` when somebody listens there or the path is another kind of file.
     """
-    with suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(path.stat().st_mode):
-            raise StartFailed(f"{path} exists and is no socket; choose another path with --uds")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            try:
-                probe.connect(str(path))
-            except ConnectionRefusedError:
-                path.unlink()
-            else:
-                raise StartFailed(f"another process listens on {path}; stop it or change --uds")
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.bind(str(path))
+        with suppress(FileNotFoundError):
+            _make_room(path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.bind(str(path))
+            # As uvicorn does: a proxy under another user must be able to connect. Who may reach
+            # the socket is decided by the directory it is in.
+            path.chmod(0o666)
+            sock.listen(backlog)
+        except OSError:
+            sock.close()
+            raise
     except OSError as error:
-        sock.close()
         raise StartFailed(f"cannot listen on {path}: {error.strerror or error}") from error
-    sock.listen(backlog)
     sock.settimeout(0)
     return sock
+
+
+def remove_unix(path: Path, *, inode: int) -> None:
+    """Remove the socket file that is ours by its inode; another process may have replaced it."""
+    with suppress(OSError):
+        if path.stat().st_ino == inode:
+            path.unlink()
+
+
+def _make_room(path: Path) -> None:
+    if not stat.S_ISSOCK(path.stat().st_mode):
+        raise StartFailed(f"{path} exists and is no socket; choose another path with --uds")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)  # one whose queue is full does not answer, and is in use
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+        except (TimeoutError, BlockingIOError):
+            pass
+    raise StartFailed(f"another process listens on {path}; stop it or change --uds")
 
 
 def address_of(sock: socket.socket, *, tls: bool = False) -> str:

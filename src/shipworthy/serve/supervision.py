@@ -13,6 +13,7 @@ from shipworthy.lifecycle import Exit
 
 # A worker bounds its own start-up; ours is for one that cannot, so it comes a little later.
 _START_SLACK_SECONDS = 1.0
+_SAME_SIGNAL_SECONDS = 0.1
 
 
 class Word(StrEnum):
@@ -95,6 +96,7 @@ class _Worker:
     stage: Stage
     deadline: float
     heard: bool = False  # its loop runs, so words reach it
+    served: bool = False
     aborted: bool = False
     killed: bool = False
     because: str = ""
@@ -111,17 +113,13 @@ class Supervision:
     rule: SupervisionRule
     workers: dict[int, _Worker] = field(default_factory=dict)
     signals: int = 0
+    leaving: bool = False
     ever_ready: bool = False
     left: bool = False
     _generation: int = 0
     _forced: bool = False
     _crashes: deque[float] = field(default_factory=deque)
     _respawn_at: float = math.inf
-
-    @property
-    def leaving(self) -> bool:
-        """Whether the service is on its way out."""
-        return self.signals > 0
 
     def begin(self, now: float) -> list[Action]:
         """Start the first worker."""
@@ -148,6 +146,7 @@ class Supervision:
         if worker is None or worker.stage is not Stage.STARTING:
             return []
         worker.stage = Stage.READY
+        worker.served = True
         worker.deadline = math.inf
         self.ever_ready = True
         actions: list[Action] = []
@@ -157,6 +156,21 @@ class Supervision:
                 old.deadline = now + self.rule.grace_seconds
                 actions.append(Tell(other, Word.RETIRE))
         return actions
+
+    def going(self, generation: int, now: float) -> list[Action]:
+        """Note that a serving worker leaves though nobody here told it to: somebody else did.
+
+        No crash, but it needs a successor now, not when its last request is over; a moment later,
+        because a signal to the whole group reaches the worker first as often as us.
+        """
+        worker = self.workers.get(generation)
+        if self.leaving or worker is None or worker.stage is not Stage.READY:
+            return []
+        worker.stage = Stage.LEAVING
+        worker.deadline = now + self.rule.grace_seconds
+        if not self._somebody_comes():
+            self._respawn_at = now + _SAME_SIGNAL_SECONDS
+        return []
 
     def failed(self, generation: int, because: str) -> list[Action]:
         """Keep why the worker could not start; its exit follows."""
@@ -170,13 +184,12 @@ class Supervision:
         worker = self.workers.pop(generation, None)
         if worker is None or self.left:
             return []
-        if worker.aborted or not clean:
+        # One that was ended while it imported had nothing to leave in order.
+        if worker.aborted or (worker.served and not clean):
             self._forced = True
         if self.leaving:
             return [] if self.workers else [self._leave_after_drain()]
-        if worker.stage is Stage.LEAVING or any(
-            other.stage is not Stage.LEAVING for other in self.workers.values()
-        ):
+        if worker.stage is Stage.LEAVING or self._somebody_comes():
             # Expected, or somebody else serves or is about to.
             self._forced = False
             return []
@@ -187,21 +200,33 @@ class Supervision:
             return [self._leave(Exit.START_FAILED, because)]
         return self._crashed(because, now)
 
+    def drain(self, now: float) -> list[Action]:
+        """Begin to leave in order; again changes nothing.
+
+        Not a signal: a platform that asks for the drain beforehand (a preStop hook) sends its
+        first SIGTERM afterwards, and that must not cut anything short.
+        """
+        if self.left or self.leaving:
+            return []
+        self.leaving = True
+        self._respawn_at = math.inf
+        if not self.workers:
+            return [self._leave_after_drain()]
+        return [self._drain(generation, now) for generation in self.workers]
+
     def signalled(self, now: float) -> list[Action]:
         """Leave in order on the first SIGTERM or SIGINT, one stage faster with each further one."""
         if self.left:
             return []
         self.signals += 1
-        self._respawn_at = math.inf
-        if not self.workers:
-            return [self._leave_after_drain()]
         if self.signals == 1:
-            return [self._drain(generation, now) for generation in self.workers]
+            return self.drain(now)
         if self.signals == 2:
             return [Tell(generation, Word.ESCALATE) for generation in self.workers]
         actions: list[Action] = []
         for generation, worker in self.workers.items():
-            worker.deadline = now + self.rule.abort_seconds
+            # Never later than it was: impatience does not win a worker time.
+            worker.deadline = min(worker.deadline, now + self.rule.abort_seconds)
             if not worker.aborted:
                 worker.aborted = True
                 actions.append(Strike(generation, Blow.ABORT))
@@ -238,6 +263,9 @@ class Supervision:
             self._respawn_at = math.inf
             actions.append(self._spawn(now))
         return actions
+
+    def _somebody_comes(self) -> bool:
+        return any(other.stage is not Stage.LEAVING for other in self.workers.values())
 
     def _spawn(self, now: float) -> Spawn:
         self._generation += 1

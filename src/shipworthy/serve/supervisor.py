@@ -7,7 +7,9 @@ operations port answers whatever a worker does.
 import asyncio
 import contextlib
 import itertools
+import os
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from shipworthy import __version__
 from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.errors import ShipworthyError
 from shipworthy.events import Event, Severity, emit, event
-from shipworthy.lifecycle import Phase, Signal, signals_of
+from shipworthy.lifecycle import Exit, Phase, Signal, is_ignored, signals_of
 from shipworthy.operations import OperationsSettings, ServiceFacts, WorkerFacts, operations_app
 from shipworthy.serve import judge
 from shipworthy.serve.channel import Channel
@@ -30,6 +32,7 @@ from shipworthy.serve.supervision import (
     Blow,
     Leave,
     Spawn,
+    Stage,
     Strike,
     Supervision,
     SupervisionRule,
@@ -43,6 +46,7 @@ TICK_SECONDS = 0.1
 ASK_SECONDS = 0.8
 # A worker that has not been heard for this long is not asked: the answer would come too late.
 DEAF_SECONDS = 1.0
+_STDERR = 2
 
 
 @event(severity=Severity.INFO)
@@ -69,6 +73,20 @@ class WorkerForced(Event):
     pid: int
     generation: int
     signal: str
+
+
+@event(severity=Severity.WARNING)
+class ReadyUnsaid(Event):
+    """The service is ready and could not say so, on standard error or to its caller."""
+
+    because: str
+
+
+@event(severity=Severity.ERROR)
+class DutyFailed(Event):
+    """Something the supervisor does beside its work has failed; watching the code, for one."""
+
+    because: str
 
 
 @event(severity=Severity.ERROR)
@@ -101,7 +119,7 @@ class Supervisor:
         settings: Loaded,
         rule: SupervisionRule,
         sockets: Sequence[socket.socket],
-        operations_socket: socket.socket,
+        operations_sockets: Sequence[socket.socket],
         token: str,
         on_ready: Callable[[int], None],
     ) -> None:
@@ -111,7 +129,7 @@ class Supervisor:
         self._overrides = overrides
         self._settings = settings
         self._sockets = list(sockets)
-        self._operations_socket = operations_socket
+        self._operations_sockets = operations_sockets
         self._token = token
         self._on_ready = on_ready
         self._supervision = Supervision(rule)
@@ -129,8 +147,13 @@ class Supervisor:
         self._registry = Registry()
         process_metrics(self._registry)
 
-    async def run(self, changes: AsyncIterator[object] | None = None) -> Leave:
-        """Serve until told to leave; `changes` yields when the code has changed (`--reload`)."""
+    async def run(
+        self, changes: AsyncIterator[object] | None = None, *, early: Sequence[int] = ()
+    ) -> Leave:
+        """Serve until told to leave; `changes` yields when the code has changed (`--reload`).
+
+        `early` are the signals that came before there was a loop.
+        """
         loop = asyncio.get_running_loop()
         self._left = loop.create_future()
         operations = UvicornEngine(
@@ -141,12 +164,18 @@ class Supervisor:
                 values=self._settings.values,
             )
         )
-        await operations.start([self._operations_socket], {})
-        with signals_of(loop, {Signal.SIGTERM: self._signalled, Signal.SIGINT: self._signalled}):
+        await operations.start(self._operations_sockets, {})
+        heard = {Signal.SIGTERM: self._signalled, Signal.SIGINT: self._signalled}
+        if not is_ignored(Signal.SIGHUP):
+            heard[Signal.SIGHUP] = self._hung_up
+        with signals_of(loop, heard):
             ticking = asyncio.create_task(self._tick())
             if changes is not None:
                 self._keep(self._follow(changes))
-            self._do(self._supervision.begin(SYSTEM_CLOCK.now()))
+            if early:
+                self._left.set_result(Leave(Exit.START_FAILED, "told to stop before it was ready"))
+            else:
+                self._do(self._supervision.begin(SYSTEM_CLOCK.now()))
             try:
                 return await self._left
             finally:
@@ -202,12 +231,12 @@ class Supervisor:
         return sorted(requests, key=lambda request: -request["age_seconds"])
 
     async def command(self, name: str) -> str:
-        """Do `drain`: what the first SIGTERM does."""
+        """Do `drain`: what the first SIGTERM does, which may still come and changes nothing."""
         if name != "drain":
             raise ShipworthyError(f"there is no command '{name}'; there is 'drain'")
         if self._supervision.leaving:
             return "already draining"
-        self._signalled()
+        self._do(self._supervision.drain(SYSTEM_CLOCK.now()))
         return "draining: readiness fails from now on, requests in flight are finished"
 
     # Deciding and doing.
@@ -215,10 +244,19 @@ class Supervisor:
     def _signalled(self) -> None:
         self._do(self._supervision.signalled(SYSTEM_CLOCK.now()))
 
+    def _hung_up(self) -> None:
+        """Leave when the terminal was closed; without one, SIGHUP asks for a new worker."""
+        if sys.stdin is not None and sys.stdin.isatty():
+            self._signalled()
+        else:
+            self._do(self._supervision.changed(SYSTEM_CLOCK.now()))
+
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             self._do(self._supervision.tick(SYSTEM_CLOCK.now()))
+            if os.getpid() == 1:
+                _reap_strangers({process.pid for process in self._processes.values()})
 
     async def _follow(self, changes: AsyncIterator[object]) -> None:
         async for _ in changes:
@@ -251,7 +289,13 @@ class Supervisor:
     def _keep(self, work: Any) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            emit(DutyFailed, because=f"{type(error).__name__}: {error}")
 
     async def _attend(self, generation: int) -> None:
         """Start one worker, listen to it until it ends, and say how it ended."""
@@ -265,13 +309,19 @@ class Supervisor:
             listen_fds=tuple(sock.fileno() for sock in self._sockets),
             generation=generation,
         )
-        process = await start_worker(order)
-        theirs.close()
+        try:
+            process = await start_worker(order)
+        except OSError as error:
+            ours.close()
+            because = f"no worker process could be started: {error}"
+            self._do(self._supervision.failed(generation, because))
+            self._do(self._supervision.exited(generation, because, SYSTEM_CLOCK.now(), clean=False))
+            return
+        finally:
+            theirs.close()
         now = SYSTEM_CLOCK.now()
         self._processes[generation] = process
-        self._seen[generation] = WorkerSeen(
-            generation, pid=process.pid, started_at=now, heard_at=now
-        )
+        self._seen[generation] = WorkerSeen(generation, pid=process.pid, heard_at=now)
         emit(WorkerStarted, pid=process.pid, generation=generation)
         channel = await Channel.over(ours)
         self._channels[generation] = channel
@@ -288,19 +338,17 @@ class Supervisor:
         worker = supervision.workers.get(generation)
         status = f"it was ended by signal {-code}" if code < 0 else f"it exited with code {code}"
         because = (worker.because if worker else "") or status
-        expected = supervision.leaving or generation in self._clean
-        had = len(self._processes) > 1
+        stage = worker.stage if worker else Stage.LEAVING
+        # It may have said goodbye and then been held up by a thread (code 70).
+        clean = generation in self._clean and code == Exit.CLEAN
         del self._processes[generation], self._channels[generation], self._seen[generation]
         # Counters must not go backwards when a process ends: its last totals stay.
         self._departed = retired([self._departed, self._snapshots.pop(generation, {})])
-        actions = supervision.exited(
-            generation, status, SYSTEM_CLOCK.now(), clean=generation in self._clean
-        )
-        if not expected and supervision.ever_ready:
-            if had:
-                emit(ReplacementFailed, because=because)
-            else:
-                emit(WorkerLost, pid=pid, generation=generation, because=because)
+        actions = supervision.exited(generation, status, SYSTEM_CLOCK.now(), clean=clean)
+        if stage is Stage.STARTING and self._seen and not supervision.leaving:
+            emit(ReplacementFailed, because=because)
+        elif stage is Stage.READY and not clean:
+            emit(WorkerLost, pid=pid, generation=generation, because=because)
         self._do(actions)
 
     async def _listen(self, generation: int, channel: Channel) -> None:
@@ -315,11 +363,11 @@ class Supervisor:
                 self._do(self._supervision.heard(generation, seen.heard_at))
             case "state":
                 seen.hear(message)
-                self._close_with_worker()
+                self._follow_phase(generation, seen)
             case "ready":
                 seen.serving = True
                 self._do(self._supervision.ready(generation, seen.heard_at))
-                self._on_ready(seen.pid)
+                self._say_ready(seen.pid)
             case "failed":
                 self._do(self._supervision.failed(generation, message["because"]))
             case "answer":
@@ -327,13 +375,20 @@ class Supervisor:
                 if waiting is not None and not waiting.done():
                     waiting.set_result(message["facts"])
             case "bye":
-                if message["metrics"]:
-                    self._snapshots[generation] = message["metrics"]
+                self._snapshots[generation] = message["metrics"]
                 if message["clean"]:
                     self._clean.add(generation)
 
-    def _close_with_worker(self) -> None:
-        """Let go of the sockets once no worker accepts any more: clients are refused then."""
+    def _say_ready(self, pid: int) -> None:
+        try:
+            self._on_ready(pid)
+        except Exception as error:  # noqa: BLE001 - whoever is told must not make us deaf
+            emit(ReadyUnsaid, because=f"{type(error).__name__}: {error}")
+
+    def _follow_phase(self, generation: int, seen: WorkerSeen) -> None:
+        """See that a leaving worker is followed, and let go of the sockets with the last one."""
+        if Phase(seen.phase).leaving:
+            self._do(self._supervision.going(generation, seen.heard_at))
         if self._supervision.leaving and all(
             Phase(seen.phase).reached(Phase.DRAINING) for seen in self._seen.values()
         ):
@@ -356,7 +411,7 @@ class Supervisor:
             await asyncio.wait(asked.values(), timeout=ASK_SECONDS)
         for number in [n for n, waiting in self._questions.items() if waiting in asked.values()]:
             self._questions.pop(number).cancel()
-        return {generation: w.result() for generation, w in asked.items() if w.done()}
+        return {g: w.result() for g, w in asked.items() if w.done() and not w.cancelled()}
 
 
 _SIGNALS = {
@@ -368,12 +423,26 @@ _SIGNALS = {
 
 async def start_worker(order: Order) -> asyncio.subprocess.Process:
     """Start a worker in a fresh interpreter: spawned, never forked, so that no lock is copied."""
+    # -O, -X dev, -W and their kin are meant for the app, which runs there and not here.
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001
     return await asyncio.create_subprocess_exec(
         sys.executable,
+        *flags,
         "-P",
         "-m",
         "shipworthy.serve",
         order.to_text(),
         pass_fds=(order.channel_fd, *order.listen_fds),
         cwd=order.directory,
+        # What a surveyed app prints is not part of the survey.
+        stdout=_STDERR if order.survey else None,
     )
+
+
+def _reap_strangers(ours: set[int]) -> None:
+    """Bury the orphans that PID 1 inherits (L22); those of ours are waited for elsewhere."""
+    with contextlib.suppress(ChildProcessError):
+        while dead := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if dead.si_pid in ours:
+                return
+            os.waitpid(dead.si_pid, 0)

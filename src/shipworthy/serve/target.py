@@ -104,7 +104,7 @@ def load_target(target: Target) -> Any:
         raise TargetInvalid(f"'{target.text}': '{target.attribute}' cannot be called")
     try:
         return found()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise AppRaised(
             f"'{target.attribute}()' raised {_sentence(error)}",
             _trace(error, sys.modules[__name__]),

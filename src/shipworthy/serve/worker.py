@@ -7,6 +7,7 @@ the working directory from standing in for one of ours or of the standard librar
 import asyncio
 import ctypes
 import faulthandler
+import logging
 import os
 import socket
 import sys
@@ -28,6 +29,7 @@ from shipworthy.lifecycle import (
     ignore_signals,
     signals_of,
 )
+from shipworthy.redact import printable, redact
 from shipworthy.serve.channel import Channel
 from shipworthy.serve.engine import ServerEngine, UvicornEngine
 from shipworthy.serve.order import Order
@@ -36,8 +38,10 @@ from shipworthy.serve.supervision import Word
 from shipworthy.serve.survey import survey
 from shipworthy.serve.target import AppRaised, load_target, parse_target
 from shipworthy.settings import Loaded, load
-from shipworthy.telemetry import start_logging
+from shipworthy.telemetry import settle_logging, start_logging
 from shipworthy.web import AppLifespan
+
+_log = logging.getLogger("shipworthy.serve")
 
 HEARTBEAT_SECONDS = 0.25
 # How often the drain looks at its facts; far below any of its bounds.
@@ -45,6 +49,7 @@ DRAIN_TICK_SECONDS = 0.02
 FLUSH_SECONDS = 0.5
 # The stop hooks have their own bounds; this is what the shells around them may add.
 STOP_SLACK_SECONDS = 0.5
+SHOWN_REQUESTS = 20
 
 
 @event(severity=Severity.WARNING)
@@ -61,21 +66,26 @@ def main(text: str) -> int:
     # Ctrl-C reaches the whole foreground group; only the supervisor decides what it means.
     ignore_signals(Signal.SIGINT)
     order = Order.from_text(text)
+    for fd in (order.channel_fd, *order.listen_fds):
+        # A program that the app starts must not keep our port or our pipe open.
+        os.set_inheritable(fd, False)
     wire = socket.socket(fileno=order.channel_fd)
-    settings = load(
-        file=Path(order.config) if order.config else None,
-        directory=Path(order.directory),
-        overrides=order.overrides,
-    )
-    stop_logging = start_logging(settings)
     sys.path.insert(0, order.directory)
     try:
+        settings = load(
+            file=Path(order.config) if order.config else None,
+            directory=Path(order.directory),
+            overrides=order.overrides,
+        )
+        stop_logging = start_logging(settings, app_first=True)
         app = load_target(parse_target(order.target))
+        settle_logging(started=False)
         if order.survey:
             return _once(wire, "survey", report=survey(app, settings))
         hardened = harden(app, settings=settings)
     except AppRaised as error:
-        sys.stderr.write(error.trace)
+        for row in redact(error.trace).splitlines():
+            sys.stderr.write(f"{printable(row)}\n")
         sys.stderr.flush()
         _once(wire, "failed", because=str(error))
         return Exit.START_FAILED
@@ -110,6 +120,7 @@ class Worker:
             root_path=serve.root_path,
             keep_alive_seconds=serve.keep_alive_seconds,
             backlog=serve.backlog,
+            head_bytes=serve.head_bytes,
             tls=(serve.tls_cert, serve.tls_key) if serve.tls_cert else None,
         )
         self._channel: Channel
@@ -163,13 +174,16 @@ class Worker:
         await told
         await self._drain()
         report = await self._stop()
+        # Somebody who swallowed his cancellation is left behind as a hook is that did not end.
+        clean = report["clean"] and not len(self._hardened.in_flight)
         self._channel.send(
-            "bye", clean=True, report=report, metrics=self._hardened.registry.snapshot()
+            "bye", clean=clean, report=report, metrics=self._hardened.registry.snapshot()
         )
-        return Exit.CLEAN
+        return Exit.CLEAN if clean else Exit.FORCED
 
     async def _start(self) -> None:
         await self._lifespan.start()
+        settle_logging(started=True)
         await self._engine.start(self._sockets, self._state)
 
     async def _abandoned(self, seconds: float) -> bool:
@@ -187,13 +201,16 @@ class Worker:
         seen = Phase.READY
         draining_at = 0.0
         while True:
-            census = engine.census()
+            census = engine.census(fresh_seconds=self._times.idle_grace_seconds)
             phase = lifecycle.advance(
                 DrainFacts(
                     # A request is in flight from the first byte of its head to the end of its
                     # last background task: the engine sees the one, the line of guards the other.
+                    # A connection that was answered just now counts too: its next request may be
+                    # on its way, since the answer's head could not say that it is the last.
                     in_flight=max(len(self._hardened.in_flight), census.busy + census.upgraded)
-                    + census.asking,
+                    + census.asking
+                    + census.fresh,
                     idle_connections=census.idle,
                     quiet_seconds=engine.quiet_seconds(),
                 )
@@ -204,7 +221,7 @@ class Worker:
                     self._force()
                 if phase.reached(Phase.DRAINING) and not seen.reached(Phase.DRAINING):
                     draining_at = now
-                    await engine.stop_accepting(whole=self._whole)
+                    engine.stop_accepting(whole=self._whole)
                 if phase is Phase.CANCELLING:
                     emit(RequestsCancelled, requests=self._hardened.in_flight.describe())
                     engine.cancel()
@@ -213,9 +230,9 @@ class Worker:
             if phase.reached(Phase.STOPPING):
                 return
             if phase is Phase.DRAINING:
-                engine.cut_half_heads()
+                engine.cut_half_heads(left_seconds=now - draining_at)
                 if now - draining_at >= self._times.idle_grace_seconds:
-                    engine.cut_idle()
+                    engine.cut_idle(fresh_seconds=self._times.idle_grace_seconds)
             await asyncio.sleep(DRAIN_TICK_SECONDS)
 
     async def _stop(self) -> dict[str, Any]:
@@ -236,7 +253,9 @@ class Worker:
         self._channel.send("bye", clean=False, report={}, metrics={})
         requests = self._hardened.in_flight.describe()
         self._hardened.close_log(FLUSH_SECONDS)
-        sys.stderr.write(f"forced to leave with {len(requests)} requests in flight: {requests}\n")
+        count = len(self._hardened.in_flight)
+        shown = redact(str(requests[:SHOWN_REQUESTS]))
+        sys.stderr.write(f"forced to leave with {count} requests in flight, the oldest: {shown}\n")
         faulthandler.dump_traceback(all_threads=True)
         os._exit(Exit.FORCED)
 
@@ -266,10 +285,15 @@ class Worker:
 
     def _answer(self, number: int, question: str) -> None:
         facts: Any
-        if question == "metrics":
-            facts = self._hardened.registry.snapshot()
-        else:
-            facts = self._hardened.in_flight.describe()
+        try:
+            if question == "metrics":
+                facts = self._hardened.registry.snapshot()
+            else:
+                facts = self._hardened.in_flight.describe()
+        except Exception:  # noqa: BLE001
+            # Whatever it is, it must not make us deaf to the word that ends this process.
+            _log.exception("the supervisor's question about %s could not be answered", question)
+            return
         self._channel.send("answer", number=number, facts=facts)
 
     async def _beat(self) -> None:

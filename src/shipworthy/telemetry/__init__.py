@@ -10,7 +10,13 @@ port that serves `/metrics` (`operations`), and how the texts of several workers
 
 from shipworthy.telemetry.exposition import EXPOSITION_TYPE, exposition, retired
 from shipworthy.telemetry.lines import line, timestamp
-from shipworthy.telemetry.logs import install_logging, open_log, start_logging
+from shipworthy.telemetry.logs import (
+    install_logging,
+    logging_installed,
+    open_log,
+    settle_logging,
+    start_logging,
+)
 from shipworthy.telemetry.metrics import (
     Cell,
     Counter,
@@ -37,9 +43,11 @@ __all__ = [
     "install_logging",
     "line",
     "log_metrics",
+    "logging_installed",
     "open_log",
     "process_metrics",
     "retired",
+    "settle_logging",
     "start_logging",
     "timestamp",
 ]

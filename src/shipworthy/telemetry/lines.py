@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 
+from shipworthy.redact import printable
+
 # The last second and its text, which most lines share; one object, so threads see both or neither.
 _last = (0, "1970-01-01T00:00:00")
 
@@ -25,9 +27,9 @@ def timestamp(wall: float) -> str:
 def line(fields: Mapping[str, Any], *, human: bool) -> bytes:
     """Return the line of `fields`, with its newline, and never more than one line for programs.
 
-    `fields` has `ts`, `level`, `logger` and `message`, and whatever else is known. For people, a
-    field `stack` stands on lines of its own; everything else that is not printable is escaped, so
-    that no text from outside can forge a line or steer a terminal.
+    `fields` has `ts`, `level`, `logger` and `message`, and whatever else is known. For people, the
+    rows of a field `stack` stand on lines of their own, set in so that none can pass for a line of
+    the log. All that is not printable is escaped: no text from outside steers a terminal.
     """
     if human:
         return _human(fields).encode("utf-8", "backslashreplace")
@@ -43,13 +45,10 @@ def _human(fields: Mapping[str, Any]) -> str:
     ts, level = shown.pop("ts"), shown.pop("level")
     logger, message = shown.pop("logger"), shown.pop("message")
     stack = shown.pop("stack", "")
-    details = "".join(f" {name}={_printable(value)}" for name, value in shown.items())
-    head = f"{ts[11:23]} {level.upper():7} {_printable(message)}{details}  ({logger})\n"
-    return f"{head}{stack.rstrip()}\n" if stack else head
-
-
-def _printable(value: object) -> str:
-    text = str(value)
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    details = "".join(
+        f" {printable(name)}={printable(str(value))}" for name, value in shown.items()
+    )
+    head = f"{ts[11:23]} {level.upper():7} {printable(message)}{details}  ({printable(logger)})\n"
+    # Split at line feeds alone: what else ends a line for a terminal is escaped.
+    rows = stack.rstrip().split("\n") if stack else ()
+    return head + "".join(f"    {printable(row)}\n" for row in rows)

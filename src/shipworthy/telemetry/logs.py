@@ -36,11 +36,14 @@ def open_log(settings: LogSettings, *, stream_fd: int = _STDOUT) -> AccessLog:
     return AccessLog(stream_fd, human=human)
 
 
-def start_logging(settings: Loaded) -> Callable[[], None]:
-    """Write standard logging and our events to standard output; return what ends and closes it."""
+def start_logging(settings: Loaded, *, app_first: bool = False) -> Callable[[], None]:
+    """Write standard logging and our events to standard output; return what ends and closes it.
+
+    `app_first` is as for `install_logging`.
+    """
     chosen = settings.of(LogSettings)
     access = open_log(chosen)
-    uninstall = install_logging(access, level=chosen.level)
+    uninstall = install_logging(access, level=chosen.level, app_first=app_first)
 
     def stop() -> None:
         uninstall()
@@ -49,21 +52,32 @@ def start_logging(settings: Loaded) -> Callable[[], None]:
     return stop
 
 
-def install_logging(access: AccessLog, *, level: str) -> Callable[[], None]:
+def install_logging(
+    access: AccessLog, *, level: str, app_first: bool = False
+) -> Callable[[], None]:
     """Write what reaches the root logger, and every event declared so far, to `access`.
 
     From `level` on; secrets are redacted and texts are cut. Handlers that are there stay. Where it
     is installed already, the first one goes on and this does nothing. Returns what undoes it.
     Events do not pass through `logging`, so a `dictConfig` of the application cannot lose them.
+
+    `logging.basicConfig` does nothing where the root logger has a handler. So that an application
+    can call it and have its file, with `app_first` ours is not there until `settle_logging` says
+    so; until then it is the one that `logging` turns to where there is no other.
     """
     root = logging.getLogger()
-    if any(isinstance(other, LogLines) for other in root.handlers):
+    if logging_installed():
         return lambda: None
     number = logging.getLevelNamesMapping()[level.upper()]
     handler = LogLines(access)
-    before = root.level
-    root.addHandler(handler)
+    before, last_resort = root.level, logging.lastResort
+    # The application may set the root logger to another level; ours holds for our lines.
+    handler.setLevel(number)
     root.setLevel(number)
+    if app_first:
+        logging.lastResort = handler
+    else:
+        root.addHandler(handler)
 
     def heard(fact: Event) -> None:
         if logging.getLevelNamesMapping()[fact.severity.upper()] >= number:
@@ -74,9 +88,28 @@ def install_logging(access: AccessLog, *, level: str) -> Callable[[], None]:
     def uninstall() -> None:
         deaf()
         root.removeHandler(handler)
+        if logging.lastResort is handler:
+            logging.lastResort = last_resort
         root.setLevel(before)
 
     return uninstall
+
+
+def settle_logging(*, started: bool) -> None:
+    """Put the handler that `app_first` held back beside those of the application.
+
+    To be called when the application is imported and again when it has started, because it may
+    configure logging at either. Where it has not yet, only the second call does anything. It also
+    puts back what a `dictConfig` has thrown out.
+    """
+    lines, root = logging.lastResort, logging.getLogger()
+    if isinstance(lines, LogLines) and (started or root.handlers):
+        root.addHandler(lines)  # once, however often this is called
+
+
+def logging_installed() -> bool:
+    """Say whether our lines are what standard logging is written as."""
+    return any(isinstance(h, LogLines) for h in (logging.lastResort, *logging.getLogger().handlers))
 
 
 class LogLines(logging.Handler):

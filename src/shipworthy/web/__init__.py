@@ -18,6 +18,7 @@ from shipworthy.web.frameworks import (
     asgi_of,
     framework_of,
     observe,
+    owner_finder,
     route_finder,
 )
 from shipworthy.web.health import ProbeRouteTaken, Probes
@@ -64,6 +65,7 @@ __all__ = [
     "guards",
     "new_ids",
     "observe",
+    "owner_finder",
     "parse_traceparent",
     "problem",
     "route_finder",

@@ -27,16 +27,22 @@ class Heard:
 
 
 async def ask(
-    app: App, path: str, *, state: dict[str, Any] | None = None, seconds: float = 2.0
+    app: App,
+    path: str,
+    *,
+    host: str = "localhost",
+    state: dict[str, Any] | None = None,
+    seconds: float = 2.0,
 ) -> Heard:
     """Return what `app` answers to `GET path`, after at most `seconds` and a moment to unwind.
 
-    `state` is what its lifespan has left for requests. Raises `Unanswered` when it raises, ends
-    without an answer or takes longer.
+    It is asked for `host` and as over https: an application that redirects all else to https must
+    answer itself. `state` is what its lifespan has left for requests. Raises `Unanswered` when it
+    raises, ends without an answer or takes longer.
     """
     ear = _Ear()
     task = asyncio.create_task(
-        _call(app, _scope(path, state), ear), name=f"ask {path}", context=Context()
+        _call(app, _scope(path, host, state), ear), name=f"ask {path}", context=Context()
     )
     try:
         await asyncio.wait({task}, timeout=seconds)
@@ -75,7 +81,7 @@ class _Ear:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            self.headers = [(bytes(name), bytes(value)) for name, value in message["headers"]]
+            self.headers = [(bytes(n), bytes(v)) for n, v in message.get("headers", ())]
         elif message["type"] == "http.response.body":
             self.body += message.get("body", b"")[: BODY_BYTES - len(self.body)]
             if not message.get("more_body", False):
@@ -86,20 +92,20 @@ async def _call(app: App, scope: dict[str, Any], ear: _Ear) -> None:
     await app(scope, ear.receive, ear.send)
 
 
-def _scope(path: str, state: dict[str, Any] | None) -> dict[str, Any]:
+def _scope(path: str, host: str, state: dict[str, Any] | None) -> dict[str, Any]:
     scope: dict[str, Any] = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
         "method": "GET",
-        "scheme": "http",
+        "scheme": "https",
         "path": path,
         "raw_path": path.encode(),
         "root_path": "",
         "query_string": b"",
-        "headers": [(b"host", b"localhost"), (b"user-agent", b"shipworthy")],
+        "headers": [(b"host", host.encode()), (b"user-agent", b"shipworthy")],
         "client": ("127.0.0.1", 0),
-        "server": ("127.0.0.1", 80),
+        "server": ("127.0.0.1", 443),
     }
     if state is not None:
         scope["state"] = state.copy()

@@ -2,11 +2,16 @@
 
 import asyncio
 from collections.abc import Callable
+from heapq import nsmallest
 from typing import Any, final
 
 from shipworthy.errors import Draining
 from shipworthy.lifecycle import where
 from shipworthy.web.line import Call, Message
+
+# A description must fit through the pipe to the supervisor, whatever clients send.
+DESCRIBED = 1000
+PATH_CHARACTERS = 256
 
 _CLOSE = (b"connection", b"close")
 
@@ -25,24 +30,23 @@ class InFlight:
     def __len__(self) -> int:
         return len(self.calls)
 
-    def oldest(self) -> Call | None:
-        """Return the call that is served longest, or None when there is none."""
-        return min(self.calls, key=_age, default=None)
-
     def describe(self) -> list[dict[str, Any]]:
-        """Return the calls as plain data, the oldest first, with the line each stands in."""
+        """Return the calls as plain data, the oldest first, with the line each stands in.
+
+        No more than the 1,000 oldest, and of a path no more than 256 characters.
+        """
         now = self._now()
         return [
             {
                 "method": call.record.method,
                 "route": call.route(),
-                "path": call.record.path,
+                "path": call.record.path[:PATH_CHARACTERS],
                 "age_seconds": round(now - call.started, 3),
                 "request_id": call.record.request_id,
                 "status": call.status,
                 "task": where(call.task) if call.task is not None else "",
             }
-            for call in sorted(self.calls, key=_age)
+            for call in nsmallest(DESCRIBED, self.calls, key=_age)
         ]
 
     def cancel_all(self) -> int:
@@ -61,13 +65,15 @@ class DrainGate:
     """Know what is in flight; while the process leaves, tell clients to go elsewhere.
 
     Answers over HTTP/1.1 then end their connection (in HTTP/2 the server says it, and the header
-    is forbidden), and new websockets, which would outlive the drain, are refused with 503.
-    Requests are still served: an instance that is leaving must not fail anybody.
+    is forbidden). Requests are still served: an instance that is leaving must not fail anybody. New
+    websockets are too, as long as new clients are let in at all; once it is `draining`, they would
+    outlive the drain and are refused with 503.
     """
 
-    def __init__(self, in_flight: InFlight) -> None:
+    def __init__(self, in_flight: InFlight, *, draining: Callable[[], bool]) -> None:
         self.leaving = False
         self._calls = in_flight.calls
+        self._draining = draining
 
     def leave_now(self) -> None:
         """Begin to turn clients away; there is no way back."""
@@ -75,7 +81,7 @@ class DrainGate:
 
     def enter(self, call: Call) -> None:
         """Count the call in, or raise `Draining` for a websocket that comes too late."""
-        if self.leaving and call.scope["type"] == "websocket":
+        if self.leaving and call.scope["type"] == "websocket" and self._draining():
             raise Draining
         if call.probe:
             return

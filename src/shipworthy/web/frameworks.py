@@ -5,6 +5,7 @@ hooks. Nothing is patched, and no framework is imported that the application has
 """
 
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -124,6 +125,32 @@ def route_finder(app: Any) -> Callable[[Scope], str]:
             return _no_template
 
 
+def owner_finder(app: Any) -> Callable[[str], bool]:
+    """Return what tells from the table of routes whether one serves `GET path` and not any path.
+
+    False where the table does not say so: there may be none, or a middleware, or an application
+    that is mounted, may answer without a route.
+    """
+    inner = innermost(app)
+    match _made_with(inner):
+        case ("FastAPI" | "Starlette", _):
+            serving = StarletteRoutes(inner).serving
+        case ("Litestar", _):
+            serving = partial(_litestar_serving, inner)
+        case ("Flask" | "Quart", _):
+            serving = partial(_flask_serving, inner)
+        case ("Django", _):
+            serving = _django_serving
+        case _:
+            return lambda _path: False
+
+    def owns(path: str) -> bool:
+        found = serving(path)
+        return found is not None and found != serving(f"/{os.urandom(6).hex()}")
+
+    return owns
+
+
 @final
 class StarletteRoutes:
     """The templates of a Starlette application, found by the endpoint it notes in the scope.
@@ -155,13 +182,29 @@ class StarletteRoutes:
         path = scope["path"].removeprefix(root)
         return next((text for text, regex in found or () if regex.match(path)), UNMATCHED)
 
+    def serving(self, path: str) -> Any:
+        """Return the first route that serves `GET path`, None where there is none."""
+        from starlette.routing import compile_path
+
+        # What is served for one host only is not found by a probe, which asks for an address.
+        here = [route for route in self._app.routes if not hasattr(route, "host")]
+        for route, template in _paths(here, ""):
+            # A websocket has no methods at all; an endpoint that is a class takes any.
+            methods = getattr(route, "methods", ())
+            if methods is None or "GET" in methods:
+                regex, _, _ = compile_path(template)
+                if regex.match(path):
+                    return route
+        return None
+
     def _walk(self) -> None:
         from starlette.routing import compile_path
 
         self._walked = len(self._app.routes)
         self._endpoints = []
         found: dict[int, list[tuple[str, re.Pattern[str]]]] = {}
-        for endpoint, path in _paths(self._app.routes, ""):
+        for route, path in _paths(self._app.routes, ""):
+            endpoint = route.endpoint if hasattr(route, "endpoint") else route.app
             regex, template, _ = compile_path(path)
             self._endpoints.append(endpoint)
             found.setdefault(id(endpoint), []).append((template, regex))
@@ -183,10 +226,10 @@ def _paths(routes: Iterable[Any], prefix: str) -> Iterator[tuple[Any, str]]:
         if below:
             yield from _paths(below, path)
         elif hasattr(route, "endpoint"):
-            yield route.endpoint, path
+            yield route, path
         elif hasattr(route, "app"):
             # A mount of something that has no routes to be known: static files, a WSGI application.
-            yield route.app, f"{path}/{{path:path}}"
+            yield route, f"{path}/{{path:path}}"
 
 
 def _made_with(app: Any) -> tuple[str, Kind] | None:
@@ -247,6 +290,28 @@ def _django_template(scope: Scope) -> str:
     except Resolver404:
         return UNMATCHED
     return f"/{match.route}"
+
+
+def _litestar_serving(app: Any, path: str) -> Any:
+    return path if "GET" in app.route_handler_method_map.get(path, ()) else None
+
+
+def _flask_serving(app: Any, path: str) -> Any:
+    # A rule that ends with a slash redirects to itself.
+    for rule in app.url_map.iter_rules():
+        is_get = not rule.websocket and (rule.methods is None or "GET" in rule.methods)
+        if rule.rule in (path, f"{path}/") and is_get:
+            return rule
+    return None
+
+
+def _django_serving(path: str) -> Any:
+    from django.urls import Resolver404, resolve
+
+    try:
+        return resolve(path).route
+    except Resolver404:
+        return None
 
 
 def _note_route(rule: Any) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, final
 
@@ -11,7 +11,7 @@ from shipworthy.lifecycle import Answer, Lifecycle
 from shipworthy.web.ask import Heard, Unanswered, ask
 from shipworthy.web.line import App, Call, Receive, Scope, Send
 
-ASK_SECONDS = 2.0
+ASK_SECONDS = 1.0
 
 Question = Callable[[Lifecycle], Answer]
 
@@ -29,9 +29,10 @@ class ProbeRouteTaken(Event):
 class Probes:
     """Answer the probe paths, with two words and no reasons: those are on the operations port.
 
-    A path the application answers itself stays the application's. Whether it does is asked once,
-    after its start-up or, where the server runs no lifespan, at the first probe, which then stands
-    for the word that the service is up.
+    A path the application answers itself stays the application's: one that has a route, by
+    `owns`, and one whose answer says so. That is found out once, after its start-up or, where the
+    server runs no lifespan, at the first probe, which then stands for the word that the service is
+    up. The application is asked for `host`.
     """
 
     def __init__(
@@ -40,9 +41,13 @@ class Probes:
         questions: Mapping[str, Question],
         *,
         life: Callable[[], Lifecycle],
+        owns: Callable[[str], bool],
+        host: str,
     ) -> None:
         self._app = app
         self._life = life
+        self._owns = owns
+        self._host = host
         self._questions = {path: ask for path, ask in questions.items() if path}
         self._asked: asyncio.Task[None] | None = None
 
@@ -61,33 +66,40 @@ class Probes:
     async def find_owned(self, state: dict[str, Any] | None = None) -> None:
         """Find out which probe paths the application answers itself, and leave those to it.
 
-        It does when its answer differs from those to two paths that nobody can have meant: a
-        catch-all route has the same words for all. Takes two seconds at the most; an application
-        that does not answer in them keeps no path.
+        It does when it has a route for the path alone, and when its answer differs from those to
+        two paths that nobody can have meant: a catch-all route has the same words for all. The
+        route is looked for as well, because a middleware that judges first (allowed hosts, logins)
+        has the same words for all, too. Takes two seconds at the most; an application that does not
+        answer in them keeps no path without a route. Whoever cancels this ends the questions.
         """
-        if self._asked is None:
+        await self._asking(state)
+
+    def _asking(self, state: dict[str, Any] | None) -> asyncio.Task[None]:
+        if self._asked is None or self._asked.cancelled():
             self._asked = asyncio.create_task(self._find_owned(state))
-        await asyncio.shield(self._asked)
+        return self._asked
 
     async def _find_owned(self, state: dict[str, Any] | None) -> None:
-        strange = [f"/{os.urandom(6).hex()}" for _ in range(2)]
-        paths = [*strange, *self._questions]
-        heard = dict(
-            zip(
-                paths,
-                await asyncio.gather(*(self._hear(path, state) for path in paths)),
-                strict=True,
-            )
-        )
-        known = [heard[path] for path in strange]
         for path in list(self._questions):
-            if _differs(heard[path], known):
-                del self._questions[path]
-                emit(ProbeRouteTaken, path=path)
+            if self._owns(path):
+                self._leave_to_app(path)
+        paths = list(self._questions)
+        answers = await asyncio.gather(*(self._hear(path, state) for path in paths))
+        if all(heard is None or heard.status == 404 for heard in answers):
+            return  # nearly every application: it is not asked for nonsense, which it may log
+        strange = [f"/{os.urandom(6).hex()}" for _ in range(2)]
+        known = await asyncio.gather(*(self._hear(path, state) for path in strange))
+        for path, heard in zip(paths, answers, strict=True):
+            if _differs(heard, known):
+                self._leave_to_app(path)
+
+    def _leave_to_app(self, path: str) -> None:
+        del self._questions[path]
+        emit(ProbeRouteTaken, path=path)
 
     async def _hear(self, path: str, state: dict[str, Any] | None) -> Heard | None:
         try:
-            heard = await ask(self._app, path, state=state, seconds=ASK_SECONDS)
+            heard = await ask(self._app, path, host=self._host, state=state, seconds=ASK_SECONDS)
         except Unanswered:
             return None
         # Pages and redirects that repeat the path they were asked for are the same page.
@@ -103,7 +115,8 @@ class Probes:
         if self._asked is None:
             self._life().started()
         if self._asked is None or not self._asked.done():
-            await self.find_owned(scope.get("state"))
+            # Others may wait for the same answers.
+            await asyncio.shield(self._asking(scope.get("state")))
         question = self._questions.get(path)
         if question is None:
             await self._app(scope, receive, send)
@@ -120,7 +133,7 @@ async def _say(ok: bool, scope: Scope, send: Send) -> None:  # noqa: FBT001 - it
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
 
-def _differs(heard: Heard | None, known: list[Heard | None]) -> bool:
+def _differs(heard: Heard | None, known: Sequence[Heard | None]) -> bool:
     if heard is None or heard.status == 404:
         return False
     if any(other is not None and other.status == heard.status for other in known):

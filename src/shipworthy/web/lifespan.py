@@ -137,7 +137,11 @@ async def speak_lifespan(
     await receive()
     try:
         await lifecycle.start()
-        await before_ready()
+        try:
+            await before_ready()
+        except BaseException:
+            await lifecycle.stop()
+            raise
     except ShipworthyError as error:
         await send({"type": "lifespan.startup.failed", "message": str(error)})
         return

@@ -58,7 +58,6 @@ class Call:
         "_send",
         "app",
         "ended",
-        "error",
         "gone",
         "headers",
         "held",
@@ -87,7 +86,6 @@ class Call:
         self.ended = False
         self.gone = False
         self.probe = False
-        self.error: BaseException | None = None
         self.held: list[Message] | None = None
         self.started = line.now()
         self.task: asyncio.Task[Any] | None = None
@@ -226,7 +224,6 @@ class Line:
         self.app = app
         self.route_of = route_of
         self.now = now
-        self.guards = tuple(guards)
         self.answers = answers
         self._enter = _hooks(guards, "enter")
         self.received = _hooks(guards, "received")
@@ -238,7 +235,8 @@ class Line:
         """Serve one HTTP request or one websocket.
 
         What the application raises is raised again after it has been answered, so that servers
-        and test clients see what they would see without the line. A refusal is not raised.
+        and test clients see what they would see without the line. A refusal is not raised, unless
+        the answer had begun: then it refuses nothing and is an exception like any other.
         """
         call = Call(self, scope, receive, send)
         try:
@@ -249,12 +247,11 @@ class Line:
             await call.app(scope, call.receive, call.send)
             if not call.ended:
                 await self.answers.finish(call)
-        except Rejected as error:
-            await self.answers.answer(call, error)
         except BaseException as error:
-            call.error = error
+            refused = isinstance(error, Rejected) and not call.status
             await self.answers.answer(call, error)
-            raise
+            if not refused:
+                raise
         finally:
             if not call.ended:
                 call.end()

@@ -25,10 +25,18 @@ Mode = Literal["off", "report", "enforce"]
 PAGE_BYTES = 4096
 # An event is one log line; of a longer stack the end is kept, where the error is.
 STACK_CHARACTERS = 8192
+# What frameworks and servers raise where the application reads from, or sends to, a client that
+# has left. Each is its own class; an `OSError` without a number is a server's.
+_GONE = frozenset({"ClientDisconnect", "ClientDisconnected", "RequestAborted"})
 # For the answer of a cancelled task, whose client may not be reading.
 LAST_WORD_SECONDS = 1.0
 
 _FAILED = "The service failed while it worked on this request; its log has the reason under the id."
+_INTERRUPTED = (
+    "the instance is shutting down and broke off this request; whether it took effect is not known"
+)
+# What servers say, and what we say in their place where no answer of ours is wanted.
+_PLAIN = b"Internal Server Error"
 _TRACEBACK = b"Traceback (most recent call last)"
 _DEBUG_TITLES = (
     b"<title>Starlette Debugger</title>",
@@ -38,7 +46,7 @@ _DEBUG_TITLES = (
 )
 # What frameworks say by themselves: Starlette and Litestar, Flask and Quart, Django.
 _OWN_BODIES = (
-    b"Internal Server Error",
+    _PLAIN,
     b'{"status_code":500,"detail":"Internal Server Error"}',
 )
 _OWN_HEADS = (
@@ -105,8 +113,9 @@ class Problems:
     wrote passes, the framework's own page gives way to a problem, and so does, except in
     development, a page that shows a traceback.
 
-    In the modes `report` and `off` no answer of the application is touched; an exception is
-    logged in every mode, and a refusal answered. Safe for any number of tasks: it keeps no state.
+    In the modes `report` and `off` no answer of the application is touched, and where there is
+    none the client gets what the server would say, with its id; an exception is logged in every
+    mode, and a refusal answered. Safe for any number of tasks: it keeps no state.
     """
 
     def __init__(self, *, mode: Mode, development: bool, leaving: Callable[[], bool]) -> None:
@@ -139,34 +148,40 @@ class Problems:
             status=call.status,
             sent_bytes=call.sent_bytes,
         )
-        if self.holds and call.status == 0 and is_http:
+        if call.status == 0 and is_http:
             await self._fail(call)
 
     async def answer(self, call: Call, error: BaseException) -> None:
         """Answer a call that ended with `error`, if its answer has not begun, and log it."""
-        if isinstance(error, Rejected):
+        if isinstance(error, Rejected) and not call.status:
             emit(CallRefused, refusal=type(error).__name__, because=str(error))
             await self._refuse(call, error)
-        elif isinstance(error, asyncio.CancelledError):
-            if self._leaving() and call.status == 0:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LAST_WORD_SECONDS):
-                        await self._refuse(call, Draining())
-        elif isinstance(error, Exception) and not call.gone:
+        elif isinstance(error, asyncio.CancelledError) and _called_off():
+            await self._answer_called_off(call, error)
+        elif call.gone:
+            if not _says_gone(error):
+                _log(call, error, _answered(call))
+        elif not isinstance(error, GeneratorExit):  # in which nothing can be awaited
             await self._answer_exception(call, error)
 
-    async def _answer_exception(self, call: Call, error: Exception) -> None:
+    async def _answer_called_off(self, call: Call, error: BaseException) -> None:
+        """Answer a call whose task was cancelled: by the drain, or by whoever stands around it."""
+        if not self._leaving():
+            # Who cancels has an answer of their own, or knows that nobody waits for one.
+            if not call.gone:
+                _log(call, error, _answered(call))
+        elif not call.status:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORD_SECONDS):
+                    await self._interrupt(call)
+
+    async def _answer_exception(self, call: Call, error: BaseException) -> None:
         if call.held is not None and not _is_own_page(call.held):
             await _release(call, call.held)
-        if call.status and not call.ended:
-            answered = "in part"
-        elif call.status:
-            answered = "by the application" if call.status == 500 else "before"
-        elif self.holds:
-            answered = "with a problem"
+        answered = _answered(call)
+        if not call.status:
+            answered = "with a problem" if self.holds else "in plain words"
             await self._fail(call)
-        else:
-            answered = "by the server"
         _log(call, error, answered)
 
     async def _look(self, call: Call, held: list[Message]) -> None:
@@ -182,17 +197,29 @@ class Problems:
             await self._fail(call)
             if error is not None:
                 _log(call, error, "with a problem")
-        elif len(body) > PAGE_BYTES or (whole and not _is_own_page(held)):
+        elif len(body) > PAGE_BYTES or not (
+            _is_own_page(held) if whole else _begins_own_page(body, debug=not self._development)
+        ):
             await _release(call, held)
             if error is not None:
                 _log(call, error, "by the application")
 
     async def _fail(self, call: Call) -> None:
-        await self._say(call, 500, problem(500, _FAILED, record=call.record), [])
+        if self.holds:
+            await self._say(call, 500, problem(500, _FAILED, record=call.record))
+        else:
+            with contextlib.suppress(OSError):
+                await call.refuse(500, _plain_headers(call), _PLAIN)
+
+    async def _interrupt(self, call: Call) -> None:
+        if call.scope["type"] == "websocket":
+            await self._refuse(call, Draining())  # no connection yet, so nothing took effect
+            return
+        kind = "urn:shipworthy:problem:interrupted"
+        body = problem(503, _INTERRUPTED, record=call.record, kind=kind)
+        await self._say(call, 503, body, (b"retry-after", b"1"))
 
     async def _refuse(self, call: Call, refusal: Rejected) -> None:
-        if call.status:
-            return  # the server ends a half answer, and that is all that can still be done
         kind = type(refusal).__name__.lower()
         body = problem(
             refusal.status,
@@ -201,9 +228,9 @@ class Problems:
             kind=f"urn:shipworthy:problem:{kind}",
         )
         seconds = b"%d" % ceil(refusal.retry_after_seconds)
-        await self._say(call, refusal.status, body, [(b"retry-after", seconds)])
+        await self._say(call, refusal.status, body, (b"retry-after", seconds))
 
-    async def _say(self, call: Call, status: int, body: bytes, more: Headers) -> None:
+    async def _say(self, call: Call, status: int, body: bytes, *more: tuple[bytes, bytes]) -> None:
         """Send a problem in place of what may be held; keep what other middlewares had added."""
         kept: Headers = []
         if call.held is not None:
@@ -244,12 +271,61 @@ def _log(call: Call, error: BaseException, answered: str) -> None:
     )
 
 
+def _answered(call: Call) -> str:
+    """Say how a call has been answered by the application so far."""
+    if not call.status:
+        return "not at all"
+    if not call.ended:
+        return "in part"
+    return "by the application" if call.status == 500 else "before"
+
+
+def _called_off() -> bool:
+    """Whether this task was cancelled; a handler may also raise `CancelledError` by itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _says_gone(error: BaseException) -> bool:
+    """Whether the error says no more than that the client has left."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_says_gone, error.exceptions))
+    if isinstance(error, OSError) and error.errno is None:
+        return True
+    lost = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError, GeneratorExit)
+    return isinstance(error, lost) or type(error).__name__ in _GONE
+
+
+def _plain_headers(call: Call) -> Headers:
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", b"%d" % len(_PLAIN)),
+    ]
+    if call.scope.get("http_version", "1.1") < "2":
+        headers.append((b"connection", b"close"))
+    return headers
+
+
 def _body(held: list[Message]) -> bytes:
     return b"".join(part.get("body", b"") for part in held[1:])
 
 
 def _shows_traceback(body: bytes) -> bool:
     return _TRACEBACK in body or any(title in body[:PAGE_BYTES] for title in _DEBUG_TITLES)
+
+
+def _begins_own_page(body: bytes, *, debug: bool) -> bool:
+    """Whether what comes after `body` may make it a page a framework says by itself.
+
+    With `debug` also a page that shows a traceback: those are HTML or begin with it.
+    """
+    begun = body.lstrip()
+    if any(own.startswith(body) for own in _OWN_BODIES):
+        return True
+    heads = (*_OWN_HEADS, _TRACEBACK) if debug else _OWN_HEADS
+    if any(head.startswith(begun) or begun.startswith(head) for head in heads):
+        return True
+    return debug and begun.startswith(b"<")
 
 
 def _is_own_page(held: list[Message]) -> bool:

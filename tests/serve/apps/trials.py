@@ -95,6 +95,10 @@ async def background(request: Request) -> Response:
     return PlainTextResponse("soon", background=BackgroundTask(later))
 
 
+async def big(request: Request) -> Response:
+    return Response(b"x" * 20_000_000)
+
+
 async def raises(request: Request) -> Response:
     raise RuntimeError("postgresql://shop:s3cret@db/shop is down")
 
@@ -135,6 +139,7 @@ app: Any = Starlette(
         Route("/thread", thread),
         Route("/stream", stream),
         Route("/background", background),
+        Route("/big", big),
         Route("/raises", raises),
         Route("/raises-late", raises_late),
         Route("/exits", exits),
