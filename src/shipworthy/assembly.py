@@ -22,6 +22,7 @@ from shipworthy.lifecycle import (
     also_on,
 )
 from shipworthy.redact import redact
+from shipworthy.resilience import resilience_metrics
 from shipworthy.settings import Loaded, load
 from shipworthy.telemetry import (
     LogSettings,
@@ -166,6 +167,9 @@ class _Hull:
         self.begun = False
         self.registry = Registry()
         process_metrics(self.registry)
+        for metric, read in resilience_metrics():
+            keep = self.registry.gauge if metric.kind == "gauge" else self.registry.running_total
+            keep(metric, read=read)
         self._log = log = open_log(settings.of(LogSettings)) if web.access_log else None
         if log is not None:
             log_metrics(self.registry, log)

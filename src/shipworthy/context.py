@@ -100,6 +100,12 @@ def request_scope(record: RequestRecord) -> Iterator[RequestRecord]:
         _request.reset(token)
 
 
+# By hand in a pipeline, for the same reason; whoever sets it takes the smaller one himself.
+peek_deadline = _deadline.get
+enter_deadline = _deadline.set
+leave_deadline = _deadline.reset
+
+
 def current_deadline() -> float | None:
     """Return the instant (monotonic seconds) by which the current work must be over, or None."""
     return _deadline.get()

@@ -79,6 +79,11 @@ class Rejected(ShipworthyError):
         self.retry_after_seconds = retry_after_seconds
         super().__init__(message)
 
+    @property
+    def detail(self) -> str:
+        """Return what a client may be told; a leaf that names our inside overrides it."""
+        return str(self)
+
 
 class Draining(Rejected):
     """This process is leaving and takes nothing new; another instance will."""

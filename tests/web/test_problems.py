@@ -2,6 +2,7 @@ import asyncio
 import io
 import json
 
+import fastapi
 import orjson
 import pytest
 from starlette.applications import Starlette
@@ -15,6 +16,7 @@ from starlette.testclient import TestClient
 
 from shipworthy.context import RequestRecord, current_request
 from shipworthy.errors import Rejected
+from shipworthy.resilience import BreakerOpen, DeadlinePassed
 from shipworthy.web import AnswerMissing, CallRefused, ExceptionUnhandled, problem
 
 pytestmark = pytest.mark.anyio
@@ -871,3 +873,26 @@ def _scope():
         "scheme": "http",
         "root_path": "",
     }
+
+
+async def test_what_a_pipeline_refuses_or_gives_up_is_told_with_its_status(hull, ask):
+    """An open breaker is a 503 that says when to come back, a passed deadline a 504."""
+    inner = fastapi.FastAPI()
+
+    @inner.get("/open")
+    async def is_open():
+        raise BreakerOpen(
+            "ledger-db", because="4 of the last 4 calls failed", retry_after_seconds=3.2
+        )
+
+    @inner.get("/late")
+    async def is_late():
+        raise DeadlinePassed("ledger-db", seconds=0.5, begun=True)
+
+    app = hull(inner)
+    refused, late = await ask(app, "/open"), await ask(app, "/late")
+
+    assert is_problem(refused)["status"] == 503
+    assert refused.one(b"retry-after") == b"4"
+    assert is_problem(late)["status"] == 504
+    assert b"ledger" not in refused.body + late.body

@@ -17,6 +17,7 @@ import orjson
 from shipworthy.context import RequestRecord
 from shipworthy.errors import Draining, Rejected
 from shipworthy.events import Event, Label, Severity, emit, event
+from shipworthy.resilience import DeadlinePassed
 from shipworthy.web.line import Call, Headers, Message, nothing
 
 Mode = Literal["off", "report", "enforce"]
@@ -37,6 +38,7 @@ _INTERRUPTED = (
 )
 # What servers say, and what we say in their place where no answer of ours is wanted.
 _PLAIN = b"Internal Server Error"
+_LATE = "Something that this request needs did not answer in time; the log has which, under the id."
 _TRACEBACK = b"Traceback (most recent call last)"
 _DEBUG_TITLES = (
     b"<title>Starlette Debugger</title>",
@@ -181,7 +183,10 @@ class Problems:
         answered = _answered(call)
         if not call.status:
             answered = "with a problem" if self.holds else "in plain words"
-            await self._fail(call)
+            if self.holds and isinstance(error, DeadlinePassed):
+                await self._say(call, 504, problem(504, _LATE, record=call.record))
+            else:
+                await self._fail(call)
         _log(call, error, answered)
 
     async def _look(self, call: Call, held: list[Message]) -> None:
@@ -223,7 +228,7 @@ class Problems:
         kind = type(refusal).__name__.lower()
         body = problem(
             refusal.status,
-            str(refusal),
+            refusal.detail,
             record=call.record,
             kind=f"urn:shipworthy:problem:{kind}",
         )

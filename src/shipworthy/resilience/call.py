@@ -1,0 +1,644 @@
+"""A call with policies around it: the one place in this room that waits.
+
+From the outside in: fallback, deadline, bulkhead, retry with its budget, breaker, the call.
+"""
+
+import asyncio
+import functools
+import inspect
+import random
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar, Token
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Annotated, Any, ParamSpec, Self, TypeVar, cast, final
+from weakref import WeakValueDictionary
+
+from shipworthy.clock import SYSTEM_CLOCK, Clock
+from shipworthy.context import enter_deadline, leave_deadline, peek_deadline
+from shipworthy.errors import Misuse, Rejected, ShipworthyError
+from shipworthy.events import Event, Label, Severity, emit, event
+from shipworthy.resilience.breaker import Breaker, BreakerOpen
+from shipworthy.resilience.budget import BudgetStatistics, RetryBudget
+from shipworthy.resilience.bulkhead import Bulkhead, Queued
+from shipworthy.resilience.circuit import Ended, Ticket
+from shipworthy.resilience.expiry import Expiries, Expiry
+from shipworthy.resilience.failure import Effect, Failure, Judge
+from shipworthy.resilience.fallback import Answered, Fallback, key_of
+from shipworthy.resilience.retry import (
+    GiveUp,
+    RetryRule,
+    enter_retrying,
+    is_retrying,
+    leave_retrying,
+)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@event(severity=Severity.WARNING)
+class RetryBudgetSpent(Event):
+    """A retry was not made because the budget is spent; it is said once until one is made."""
+
+    pipeline: Annotated[str, Label]
+
+
+@event(severity=Severity.WARNING)
+class FallbackUsed(Event):
+    """Something else was answered in place of what a call should have given."""
+
+    pipeline: Annotated[str, Label]
+    source: Annotated[str, Label]
+    because: str
+
+
+@final
+class DeadlinePassed(ShipworthyError, TimeoutError):
+    """The time of a call was over; `begun` says whether it had been sent by then."""
+
+    status = 504
+
+    def __init__(self, name: str, *, seconds: float, begun: bool) -> None:
+        self.name = name
+        self.seconds = seconds
+        self.begun = begun
+        super().__init__(
+            f"'{name}' did not end within its {seconds:.2f} s; whether it took effect is unknown"
+            if begun
+            else f"'{name}' was not begun: its deadline passed {-seconds:.2f} s before"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineStatistics:
+    """What a pipeline did since the start; `budget` is None where nothing is retried."""
+
+    name: str
+    success_total: int
+    failure_total: int
+    neutral_total: int
+    refused_total: int
+    retry_total: int
+    replica_total: int
+    stale_total: int
+    default_total: int
+    budget: BudgetStatistics | None
+
+
+@final
+class _Run:
+    """One call on its way: what the sync and the async shell have in common."""
+
+    # Class attributes as defaults, not slots: most calls set three of these and no more.
+    deadline: float | None = None
+    _attempt = 0
+    _deadline_token: Token[float | None] | None = None
+    _last: BaseException | None = None
+    _own_deadline = False
+    _retries = False
+    _retry_token: Token[bool] | None = None
+    _ticket: Ticket | None = None
+    _within = False
+
+    def __init__(self, pipeline: "Pipeline", *, once: bool = False) -> None:
+        self._pipeline = pipeline
+        self.started = self._begun = now = pipeline.now()
+        deadline = peek_deadline()
+        timeout_seconds = pipeline.timeout_seconds
+        if timeout_seconds is not None and (deadline is None or now + timeout_seconds < deadline):
+            self.deadline = now + timeout_seconds
+            self._own_deadline = True
+            self._deadline_token = enter_deadline(self.deadline)
+        elif deadline is not None:
+            if deadline <= now:
+                pipeline.refused += 1
+                raise DeadlinePassed(pipeline.name, seconds=deadline - now, begun=False)
+            self.deadline = deadline
+        if pipeline.retry is not None and not once and not is_retrying():
+            self._retries = True
+            self._retry_token = enter_retrying(True)  # noqa: FBT003 - a contextvar's set
+
+    def queue_up(self, wake: Callable[[], None]) -> Queued | None:
+        """Take a place in the bulkhead, or one in its queue."""
+        bulkhead = cast("Bulkhead", self._pipeline.bulkhead)
+        try:
+            queued = bulkhead.enter(wake)
+        except Rejected:
+            self._pipeline.refused += 1
+            raise
+        self._within = queued is None
+        return queued
+
+    def queue_seconds(self) -> float:
+        """Return how long to wait for a place at most."""
+        bulkhead = cast("Bulkhead", self._pipeline.bulkhead)
+        if self.deadline is None:
+            return bulkhead.queue_seconds
+        return max(0.0, min(bulkhead.queue_seconds, self.deadline - self._pipeline.now()))
+
+    def waited(self, queued: Queued) -> None:
+        """Go on after the wait for a place, or refuse."""
+        bulkhead = cast("Bulkhead", self._pipeline.bulkhead)
+        self._begun = self._pipeline.now()
+        if queued.granted:
+            self._within = True
+            return
+        bulkhead.abandon(queued)
+        self._pipeline.refused += 1
+        raise bulkhead.overdue(self._begun - self.started)
+
+    def attempt(self) -> None:
+        """Begin an attempt, if the breaker lets it."""
+        pipeline = self._pipeline
+        breaker, budget = pipeline.breaker, pipeline.budget
+        if self._attempt:
+            self._begun = pipeline.now()
+        if breaker is not None:
+            try:
+                self._ticket = breaker.admit()
+            except BreakerOpen:
+                pipeline.refused += 1
+                if self._last is not None:
+                    # What has been attempted is not a call that was never made.
+                    raise self._last from None
+                raise
+        if self._attempt:
+            pipeline.retries += 1
+        elif budget is not None:
+            budget.deposit(self._begun)
+        self._attempt += 1
+
+    def succeeded(self) -> None:
+        """Note that the attempt went well, and give back whatever is held."""
+        pipeline = self._pipeline
+        pipeline.successes += 1
+        ticket, breaker = self._ticket, pipeline.breaker
+        if ticket is not None and breaker is not None:
+            self._ticket = None
+            now = pipeline.now()
+            elapsed_seconds = now - self._begun
+            if not breaker.count_success(ticket, elapsed_seconds, now):
+                breaker.record_at(ticket, Ended.SUCCESS, elapsed_seconds, now)
+        if self._retry_token is not None:
+            leave_retrying(self._retry_token)
+        if self._deadline_token is not None:
+            leave_deadline(self._deadline_token)
+        if self._within:
+            cast("Bulkhead", pipeline.bulkhead).leave()
+
+    def cut(self) -> DeadlinePassed:
+        """Note that the attempt was cut at the deadline, and return what to raise."""
+        # A caller who came with little time left says nothing about the target.
+        self._record(Ended.FAILURE if self._own_deadline else Ended.NEUTRAL)
+        deadline = cast("float", self.deadline)
+        return DeadlinePassed(self._pipeline.name, seconds=deadline - self.started, begun=True)
+
+    def failed(self, error: BaseException) -> float | None:
+        """Note that the attempt failed; returns the wait before the next one, None without one."""
+        pipeline = self._pipeline
+        if not isinstance(error, Exception):
+            self._record(Ended.NEUTRAL)
+            return None
+        failure = pipeline.judge(error)
+        if failure is None:
+            self._record(Ended.NEUTRAL)
+            return None
+        if not failure.counts:
+            self._record(Ended.NEUTRAL)
+        else:
+            self._record(Ended.REFUSED if failure.refused else Ended.FAILURE)
+        return self._after(failure, error)
+
+    def _after(self, failure: Failure, error: Exception) -> float | None:
+        pipeline = self._pipeline
+        rule = pipeline.retry
+        # Nobody here can find out whether a call took effect, so the question is not paid for.
+        if (
+            rule is None
+            or not self._retries
+            or (failure.effect is Effect.UNKNOWN and not pipeline.idempotent)
+        ):
+            return None
+        now = pipeline.now()
+        decision = rule.after(
+            failure,
+            attempt=self._attempt,
+            left_seconds=float("inf") if self.deadline is None else self.deadline - now,
+            budget=functools.partial(pipeline.spend, now),
+            draw=pipeline.draw,
+        )
+        if isinstance(decision, GiveUp):
+            return None
+        self._last = error
+        return decision.wait_seconds
+
+    def over(self) -> None:
+        """Give back whatever is held by a call that ended in any other way."""
+        # An error holds the frames it went through, and one of them holds this object.
+        self._last = None
+        if self._ticket is not None:
+            self._record(Ended.NEUTRAL)
+        if self._retry_token is not None:
+            leave_retrying(self._retry_token)
+        if self._deadline_token is not None:
+            leave_deadline(self._deadline_token)
+        if self._within:
+            cast("Bulkhead", self._pipeline.bulkhead).leave()
+
+    def _record(self, ended: Ended) -> None:
+        pipeline = self._pipeline
+        if ended is Ended.NEUTRAL:
+            pipeline.neutrals += 1
+        else:
+            pipeline.failures += 1
+        ticket, breaker = self._ticket, pipeline.breaker
+        if ticket is not None and breaker is not None:
+            self._ticket = None
+            now = pipeline.now()
+            breaker.record_at(ticket, ended, now - self._begun, now)
+
+
+# The blocks entered here, the innermost first: each with its deadline and the ones around it.
+_blocks: ContextVar[tuple[Any, ...]] = ContextVar("shipworthy_blocks", default=())
+
+
+class Pipeline:
+    """Policies around calls to one target, as a decorator, a call or a block.
+
+    `judge` tells what an exception means. `timeout_seconds` is for the whole call with all its
+    attempts, and the smaller of it and the deadline around the call holds. It travels in the
+    context; an async call is also cut there, a sync one ends when what it calls heeds it (a
+    database that is protected, an outbound call). What may have taken effect is repeated only if
+    `idempotent`. One layer retries: inside another pipeline that does, this one makes one attempt.
+
+    A block (`with`, `async with`) cannot run twice, so there nothing is retried. With a
+    `fallback`, use `answer` and `answer_async`: their result says where it came from. Safe to
+    share between threads, tasks and event loops. The newest of a name is in `pipelines()`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        judge: Judge,
+        breaker: Breaker | None = None,
+        retry: RetryRule | None = None,
+        budget: RetryBudget | None = None,
+        bulkhead: Bulkhead | None = None,
+        timeout_seconds: float | None = None,
+        fallback: Fallback | None = None,
+        idempotent: bool = False,
+        clock: Clock = SYSTEM_CLOCK,
+        draw: Callable[[], float] = random.random,
+        pause: Callable[[float], object] = time.sleep,
+        pause_async: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        if timeout_seconds is not None and not 0 < timeout_seconds < float("inf"):
+            raise ValueError(
+                f"pipeline '{name}': timeout_seconds is a finite time above 0 s, got "
+                f"{timeout_seconds} s"
+            )
+        if breaker is not None and breaker.clock is not clock:
+            raise ValueError(f"pipeline '{name}': breaker '{breaker.name}' has another clock")
+        self.name = name
+        self.judge = judge
+        self.breaker = breaker
+        self.retry = retry
+        # There is no retry without a budget: that is how one failure becomes a large load.
+        self.budget = RetryBudget() if retry is not None and budget is None else budget
+        self.bulkhead = bulkhead
+        self.timeout_seconds = timeout_seconds
+        self.fallback = fallback
+        self.idempotent = idempotent
+        self.now = clock.now
+        self.draw = draw
+        self._pause = pause
+        self._pause_async = pause_async
+        self._expiries: Expiries | None = None
+        self._said_spent = False
+        self.successes = self.failures = self.neutrals = self.refused = self.retries = 0
+        self._stand_ins = {"replica": 0, "stale": 0, "default": 0}
+        _pipelines[name] = self
+
+    def __call__(self, fn: Callable[P, T]) -> Callable[P, T]:
+        """Decorate a function or a coroutine function.
+
+        Raises `Misuse` for a generator, whose call does nothing yet, and with a fallback, which
+        would change what the function returns.
+        """
+        self._refuse_fallback()
+        if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+            raise Misuse(
+                f"pipeline '{self.name}' cannot go around the generator {fn.__qualname__}, whose "
+                f"call does nothing yet; use `with pipeline:` inside of it"
+            )
+        if inspect.iscoroutinefunction(fn):
+
+            @functools.wraps(fn)
+            async def around_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+                return await self._call_async(fn, args, kwargs)
+
+            return cast("Callable[P, T]", around_async)
+
+        @functools.wraps(fn)
+        def around(*args: P.args, **kwargs: P.kwargs) -> T:
+            return self._call(fn, args, kwargs)
+
+        return around
+
+    def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call `fn`; raises what it raises, `BreakerOpen`, `BulkheadFull` or `DeadlinePassed`."""
+        if self.fallback is not None:
+            self._refuse_fallback()
+        return self._call(fn, args, kwargs)
+
+    async def call_async(
+        self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Do as `call` for a coroutine function, and cut it at the deadline."""
+        if self.fallback is not None:
+            self._refuse_fallback()
+        return await self._call_async(fn, args, kwargs)
+
+    def answer(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Answered[T]:
+        """Call `fn`, or return what the fallback has in its place; raises when it has nothing."""
+        fallback = self.fallback
+        key = None if fallback is None else key_of(fn, args, kwargs)
+        began = self.now()
+        try:
+            value = self._call(fn, args, kwargs)
+        except Exception as error:
+            if fallback is None or not self._may_stand_in(error):
+                raise
+            if fallback.replica is not None and self._left(began) > 0:
+                try:
+                    found = fallback.replica(*args, **kwargs)
+                except Exception as second:
+                    if not self._may_stand_in(second):
+                        raise
+                else:
+                    return self._instead(
+                        Answered(value=found, source="replica", because=str(error))
+                    )
+            answered = fallback.stand_in(key, str(error), self.now())
+            if answered is None:
+                raise
+            return self._instead(answered)
+        if fallback is not None:
+            fallback.remember(key, value, self.now())
+        return Answered(value=value)
+
+    async def answer_async(
+        self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Answered[T]:
+        """Do as `answer` for a coroutine function; the replica is one too, in the time left."""
+        fallback = self.fallback
+        key = None if fallback is None else key_of(fn, args, kwargs)
+        began = self.now()
+        try:
+            value = await self._call_async(fn, args, kwargs)
+        except Exception as error:
+            if fallback is None or not self._may_stand_in(error):
+                raise
+            left_seconds = self._left(began)
+            if fallback.replica is not None and left_seconds > 0:
+                limit = None if left_seconds == float("inf") else left_seconds
+                try:
+                    async with asyncio.timeout(limit):
+                        found = await fallback.replica(*args, **kwargs)
+                except Exception as second:
+                    if not self._may_stand_in(second):
+                        raise
+                else:
+                    return self._instead(
+                        Answered(value=found, source="replica", because=str(error))
+                    )
+            answered = fallback.stand_in(key, str(error), self.now())
+            if answered is None:
+                raise
+            return self._instead(answered)
+        if fallback is not None:
+            fallback.remember(key, value, self.now())
+        return Answered(value=value)
+
+    def __enter__(self) -> Self:
+        self._refuse_fallback()
+        run = _Run(self, once=True)
+        try:
+            if self.bulkhead is not None:
+                self._take_place(run)
+            run.attempt()
+        except BaseException:
+            run.over()
+            raise
+        _blocks.set((run, None, _blocks.get()))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        run, _, before = _blocks.get()
+        _blocks.set(before)
+        if error is None:
+            run.succeeded()
+            return
+        try:
+            run.failed(error)
+        finally:
+            run.over()
+
+    async def __aenter__(self) -> Self:
+        self._refuse_fallback()
+        run = _Run(self, once=True)
+        try:
+            if self.bulkhead is not None:
+                await self._take_place_async(run)
+            run.attempt()
+            expiry = None if run.deadline is None else self._watch(run.deadline)
+        except BaseException:
+            run.over()
+            raise
+        _blocks.set((run, expiry, _blocks.get()))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        run, expiry, before = _blocks.get()
+        _blocks.set(before)
+        if error is None:
+            if expiry is not None and expiry.leave():
+                expiry.task.uncancel()
+            run.succeeded()
+            return
+        try:
+            if expiry is not None and self._too_late(expiry, error):
+                raise run.cut() from error
+            run.failed(error)
+        finally:
+            run.over()
+
+    def spend(self, now: float) -> bool:
+        """Take one retry from the budget, and say it once when there is none."""
+        if self.budget is not None and self.budget.spend(now):
+            self._said_spent = False
+            return True
+        if not self._said_spent:
+            self._said_spent = True
+            emit(RetryBudgetSpent, pipeline=self.name)
+        return False
+
+    def statistics(self) -> PipelineStatistics:
+        """Return what it did."""
+        return PipelineStatistics(
+            name=self.name,
+            success_total=self.successes,
+            failure_total=self.failures,
+            neutral_total=self.neutrals,
+            refused_total=self.refused,
+            retry_total=self.retries,
+            replica_total=self._stand_ins["replica"],
+            stale_total=self._stand_ins["stale"],
+            default_total=self._stand_ins["default"],
+            budget=None if self.budget is None else self.budget.statistics(self.now()),
+        )
+
+    def _call(self, fn: Callable[..., T], args: Any, kwargs: Any) -> T:
+        run = _Run(self)
+        try:
+            if self.bulkhead is not None:
+                self._take_place(run)
+            while True:
+                run.attempt()
+                try:
+                    result = fn(*args, **kwargs)
+                except BaseException as error:
+                    wait_seconds = run.failed(error)
+                    if wait_seconds is None:
+                        raise
+                else:
+                    run.succeeded()
+                    return result
+                self._pause(wait_seconds)
+        except BaseException:
+            run.over()
+            raise
+
+    async def _call_async(self, fn: Callable[..., Awaitable[T]], args: Any, kwargs: Any) -> T:
+        run = _Run(self)
+        expiry = None
+        try:
+            if self.bulkhead is not None:
+                await self._take_place_async(run)
+            while True:
+                run.attempt()
+                if run.deadline is not None:
+                    expiry = self._watch(run.deadline)
+                try:
+                    result = await fn(*args, **kwargs)
+                except BaseException as error:
+                    if expiry is not None and self._too_late(expiry, error):
+                        raise run.cut() from error
+                    wait_seconds = run.failed(error)
+                    if wait_seconds is None:
+                        raise
+                else:
+                    if expiry is not None and expiry.leave():
+                        expiry.task.uncancel()
+                    run.succeeded()
+                    return result
+                await self._pause_async(wait_seconds)
+        except BaseException:
+            run.over()
+            raise
+
+    def _take_place(self, run: _Run) -> None:
+        given = threading.Event()
+        queued = run.queue_up(given.set)
+        if queued is not None:
+            try:
+                given.wait(run.queue_seconds())
+            except BaseException:  # Ctrl-C
+                cast("Bulkhead", self.bulkhead).abandon(queued)
+                raise
+            run.waited(queued)
+
+    async def _take_place_async(self, run: _Run) -> None:
+        loop = asyncio.get_running_loop()
+        given = asyncio.Event()
+        # Whoever leaves may do so in another thread.
+        queued = run.queue_up(lambda: _wake(loop, given))
+        if queued is None:
+            return
+        try:
+            async with asyncio.timeout(run.queue_seconds()):
+                await given.wait()
+        except TimeoutError:
+            run.waited(queued)
+        except BaseException:
+            cast("Bulkhead", self.bulkhead).abandon(queued)
+            raise
+        else:
+            run.waited(queued)
+
+    def _watch(self, deadline: float) -> Expiry:
+        loop = asyncio.get_running_loop()
+        expiries = self._expiries
+        if expiries is None or expiries.loop is not loop:
+            # Two loops in two threads take turns here; what each has begun, its own timers end.
+            expiries = self._expiries = Expiries(loop, self.now)
+        task = asyncio.current_task(loop)
+        assert task is not None  # whoever awaits is a task
+        return expiries.enter(task, deadline, self.now())
+
+    def _too_late(self, expiry: Expiry, error: BaseException) -> bool:
+        return expiry.leave() and expiry.ours(error)
+
+    def _left(self, began: float) -> float:
+        now = self.now()
+        ends = [began + self.timeout_seconds] if self.timeout_seconds is not None else []
+        outer = peek_deadline()
+        if outer is not None:
+            ends.append(outer)
+        return min(ends) - now if ends else float("inf")
+
+    def _may_stand_in(self, error: Exception) -> bool:
+        # What the target answered well, if unwelcome, has no stand-in: a 404 stays one.
+        return isinstance(error, (Rejected, DeadlinePassed)) or self.judge(error) is not None
+
+    def _instead(self, answered: Answered[Any]) -> Answered[Any]:
+        self._stand_ins[answered.source] += 1
+        emit(FallbackUsed, pipeline=self.name, source=answered.source, because=answered.because)
+        return answered
+
+    def _refuse_fallback(self) -> None:
+        if self.fallback is not None:
+            raise Misuse(
+                f"pipeline '{self.name}' has a fallback, so its result must say where it came "
+                f"from: use answer() or answer_async()"
+            )
+
+
+def _wake(loop: asyncio.AbstractEventLoop, given: asyncio.Event) -> None:
+    # A loop that has closed took its waiters with it.
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(given.set)
+
+
+_pipelines: WeakValueDictionary[str, Pipeline] = WeakValueDictionary()
+
+
+def pipelines() -> dict[str, Pipeline]:
+    """Return the pipelines of this process by name, the newest of each name."""
+    # The list of references is taken in one step, so a pipeline may be made meanwhile.
+    found = [pipeline for ref in _pipelines.valuerefs() if (pipeline := ref()) is not None]
+    return {pipeline.name: pipeline for pipeline in sorted(found, key=lambda one: one.name)}

@@ -1,0 +1,147 @@
+"""The numbers of all breakers, pipelines and bulkheads, to be read by whoever exposes them."""
+
+from collections.abc import Callable, Mapping
+
+from shipworthy.events import Metric
+from shipworthy.resilience.breaker import breakers
+from shipworthy.resilience.call import pipelines
+from shipworthy.resilience.circuit import BreakerState
+
+Numbers = Mapping[tuple[str, ...], float]
+
+BREAKER_STATE = Metric(
+    "shipworthy_breaker_state",
+    "gauge",
+    "1 for the state a breaker is in, 0 for the others.",
+    ("breaker", "state"),
+    fold="max",
+)
+BREAKER_CALLS = Metric(
+    "shipworthy_breaker_calls_total",
+    "counter",
+    "Calls through a breaker by how they ended; refused ones were not made.",
+    ("breaker", "outcome"),
+)
+BREAKER_OPENED = Metric(
+    "shipworthy_breaker_opened_total", "counter", "How often a breaker opened.", ("breaker",)
+)
+PIPELINE_CALLS = Metric(
+    "shipworthy_pipeline_attempts_total",
+    "counter",
+    "Attempts of a pipeline by how they ended; refused ones were not made.",
+    ("pipeline", "outcome"),
+)
+PIPELINE_RETRIES = Metric(
+    "shipworthy_retry_total",
+    "counter",
+    "Retries that were made, and those refused because the budget was spent.",
+    ("pipeline", "result"),
+)
+RETRY_BUDGET = Metric(
+    "shipworthy_retry_budget_available",
+    "gauge",
+    "Retries that the budget of a pipeline has left.",
+    ("pipeline",),
+)
+FALLBACKS = Metric(
+    "shipworthy_fallback_total",
+    "counter",
+    "Answers that stand in for another, by where they came from.",
+    ("pipeline", "source"),
+)
+BULKHEAD_CALLS = Metric(
+    "shipworthy_bulkhead_calls",
+    "gauge",
+    "Calls in a bulkhead: under way, waiting, and the limit of those under way.",
+    ("bulkhead", "what"),
+)
+
+
+def resilience_metrics() -> tuple[tuple[Metric, Callable[[], Numbers]], ...]:
+    """Return each metric with the function that reads it: at once, from memory, in any thread."""
+    return (
+        (BREAKER_STATE, _breaker_states),
+        (BREAKER_CALLS, _breaker_calls),
+        (BREAKER_OPENED, _breaker_opened),
+        (PIPELINE_CALLS, _pipeline_calls),
+        (PIPELINE_RETRIES, _retries),
+        (RETRY_BUDGET, _budgets),
+        (FALLBACKS, _fallbacks),
+        (BULKHEAD_CALLS, _bulkheads),
+    )
+
+
+def _breaker_states() -> Numbers:
+    return {
+        (name, state.value): float(breaker.state is state)
+        for name, breaker in breakers().items()
+        for state in BreakerState
+    }
+
+
+def _breaker_calls() -> Numbers:
+    found: dict[tuple[str, ...], float] = {}
+    for name, breaker in breakers().items():
+        seen = breaker.statistics()
+        found[name, "success"] = seen.success_total
+        found[name, "failure"] = seen.failure_total
+        found[name, "neutral"] = seen.neutral_total
+        found[name, "slow"] = seen.slow_total
+        found[name, "refused"] = seen.refused_total
+        found[name, "late"] = seen.late_total
+    return found
+
+
+def _breaker_opened() -> Numbers:
+    return {(name,): breaker.statistics().opened_total for name, breaker in breakers().items()}
+
+
+def _pipeline_calls() -> Numbers:
+    found: dict[tuple[str, ...], float] = {}
+    for name, pipeline in pipelines().items():
+        seen = pipeline.statistics()
+        found[name, "success"] = seen.success_total
+        found[name, "failure"] = seen.failure_total
+        found[name, "neutral"] = seen.neutral_total
+        found[name, "refused"] = seen.refused_total
+    return found
+
+
+def _retries() -> Numbers:
+    found: dict[tuple[str, ...], float] = {}
+    for name, pipeline in pipelines().items():
+        seen = pipeline.statistics()
+        if seen.budget is not None:
+            found[name, "made"] = seen.retry_total
+            found[name, "budget_spent"] = seen.budget.refused_total
+    return found
+
+
+def _budgets() -> Numbers:
+    return {
+        (name,): seen.budget.available
+        for name, pipeline in pipelines().items()
+        if (seen := pipeline.statistics()).budget is not None
+    }
+
+
+def _fallbacks() -> Numbers:
+    found: dict[tuple[str, ...], float] = {}
+    for name, pipeline in pipelines().items():
+        if pipeline.fallback is not None:
+            seen = pipeline.statistics()
+            found[name, "replica"] = seen.replica_total
+            found[name, "stale"] = seen.stale_total
+            found[name, "default"] = seen.default_total
+    return found
+
+
+def _bulkheads() -> Numbers:
+    found: dict[tuple[str, ...], float] = {}
+    for pipeline in pipelines().values():
+        if pipeline.bulkhead is not None:
+            seen = pipeline.bulkhead.statistics()
+            found[seen.name, "in_use"] = seen.in_use
+            found[seen.name, "waiting"] = seen.waiting
+            found[seen.name, "limit"] = seen.limit
+    return found
