@@ -4,7 +4,7 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, final
+from typing import Annotated
 from weakref import WeakValueDictionary
 
 from typing_extensions import override
@@ -40,7 +40,6 @@ class BreakerWouldOpen(Event):
     because: str
 
 
-@final
 class BreakerOpen(Rejected):
     """The breaker `name` let this call not through, so nothing was sent; `because` says why."""
 

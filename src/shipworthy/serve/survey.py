@@ -4,6 +4,7 @@ import gc
 import sys
 from typing import Any
 
+from shipworthy.outbound import OutboundSettings
 from shipworthy.redact import redact
 from shipworthy.settings import Loaded
 from shipworthy.web import framework_of, guards
@@ -18,7 +19,10 @@ def survey(app: Any, settings: Loaded) -> dict[str, Any]:
         "framework_version": framework.version,
         "interface": framework.kind,
         "engines": engines,
-        "guards": [{"guard": name, "mode": mode} for name, mode in guards(settings)],
+        "guards": [
+            *({"guard": name, "mode": mode} for name, mode in guards(settings)),
+            {"guard": "outbound", "mode": settings.of(OutboundSettings).mode},
+        ],
         "not_done": _not_done(framework.kind, engines=bool(engines)),
     }
 

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
+from shipworthy import outbound
 from shipworthy.assembly import Hardened, harden
 from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.errors import ShipworthyError, StartFailed
@@ -29,7 +30,9 @@ from shipworthy.lifecycle import (
     ignore_signals,
     signals_of,
 )
+from shipworthy.outbound import OutboundSettings
 from shipworthy.redact import printable, redact
+from shipworthy.resilience import ResilienceSettings
 from shipworthy.serve.channel import Channel
 from shipworthy.serve.engine import ServerEngine, UvicornEngine
 from shipworthy.serve.order import Order
@@ -78,6 +81,8 @@ def main(text: str) -> int:
             overrides=order.overrides,
         )
         stop_logging = start_logging(settings, app_first=True)
+        # Before the app: so that clients it makes when it is imported are reached too.
+        outbound.install(settings.of(OutboundSettings), settings.of(ResilienceSettings))
         app = load_target(parse_target(order.target))
         settle_logging(started=False)
         if order.survey:
