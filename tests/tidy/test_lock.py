@@ -4,7 +4,7 @@ import ast
 import re
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import packages_distributions
 
 from tidy.house import ROOT, Module, modules_under, sample
@@ -32,12 +32,17 @@ def foreign_hosts(lock: str) -> set[str]:
 GUESTS = {"django", "flask", "litestar", "quart"}
 
 
-def undeclared(modules: Sequence[Module], core: set[str], demo: set[str]) -> list[str]:
-    """Return the imports of packages that the project file does not ask for."""
+def undeclared(
+    modules: Sequence[Module], core: set[str], extras: Mapping[str, set[str]]
+) -> list[str]:
+    """Return the imports of packages that the project file does not ask for.
+
+    A room may have an extra of its own name, for what only it needs.
+    """
     homes = packages_distributions()
     found = []
     for module in modules:
-        asked = core | demo if module.room == "shipworthy.demo" else core
+        asked = core | extras.get(module.room.rpartition(".")[2], set())
         for node in ast.walk(module.tree):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
@@ -58,7 +63,9 @@ def test_whatever_is_imported_is_declared():
     core = {name for name, _ in requirements(PROJECT["project"]["dependencies"])}
     extras = PROJECT["project"]["optional-dependencies"]
 
-    holes = undeclared(modules_under(), core, {name for name, _ in requirements(extras["demo"])})
+    own = {extra: {name for name, _ in requirements(lines)} for extra, lines in extras.items()}
+
+    holes = undeclared(modules_under(), core, own)
 
     assert not holes, "\n".join(["", *holes])
 
@@ -72,7 +79,7 @@ def test_an_undeclared_import_is_reported():
         }
     )
 
-    assert undeclared(house, {"orjson"}, {"sqlalchemy"}) == [
+    assert undeclared(house, {"orjson"}, {"demo": {"sqlalchemy"}}) == [
         "src/shipworthy/web/a.py:1: imports sqlalchemy; declare it",
         "src/shipworthy/web/a.py:3: imports httpx; declare it",
     ]
