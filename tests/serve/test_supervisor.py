@@ -108,24 +108,28 @@ def test_a_killed_worker_is_replaced_and_no_counter_goes_backwards(run: Run) -> 
 
 
 def test_a_worker_that_is_told_to_stop_by_somebody_else_is_followed_at_once(
-    run: Run, diary: Diary
+    run: Run, diary: Diary, tmp_path: Path
 ) -> None:
     """Its last request is finished while the next worker serves on the same socket already."""
-    with run() as service:
+    patient = BRISK.replace('grace = "5s"', 'grace = "40s"').replace(
+        'drain = "2s"', 'drain = "30s"'
+    )
+    with run(settings=patient) as service:
         service.until_ready()
-        slow = During(service, "/slow?seconds=1.5")
-        service.until(lambda: "slow began" in diary())
+        held = During(service, "/held")
+        service.until(lambda: "held began" in diary())
         old = service.worker_pid()
         os.kill(old, signal.SIGTERM)
         service.until(lambda: [w["phase"] for w in service.status()["workers"]] == BOTH)
         answer = service.get("/")
-        first = slow.result()
+        (tmp_path / "release").write_text("")
+        first = held.result()
         service.until(lambda: len(service.status()["workers"]) == 1)
         new = service.worker_pid()
         service.signal()
         code = service.ended()
 
-    assert (first.text, answer.text) == ("slow", "hello")
+    assert (first.text, answer.text) == ("held", "hello")
     assert new != old
     assert code == 0
 

@@ -14,6 +14,9 @@ from websockets.sync.client import connect
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
+# What a loaded machine may add to a bound that other processes keep.
+LATENESS_SECONDS = 2.5
+
 
 def test_what_is_in_flight_at_sigterm_finishes_and_says_goodbye(run: Run, diary: Diary) -> None:
     """A request, a stream and a background task end before the app's shutdown (L01-L06)."""
@@ -144,7 +147,7 @@ def test_a_third_sigterm_leaves_at_once_with_the_stacks(run: Run, diary: Diary) 
         took = time.monotonic() - began
 
     assert code == 70
-    assert took < 2
+    assert took < 2 + LATENESS_SECONDS
     assert "Thread 0x" in service.err or "Current thread" in service.err
     assert "had to be ended by force" in service.err
 
@@ -162,7 +165,7 @@ def test_a_handler_that_swallows_cancellation_does_not_hold_the_exit(
         code = service.ended()
         took = time.monotonic() - began
 
-    assert took < 5 + 1
+    assert took < 5 + LATENESS_SECONDS
     assert code == 70
     assert "stop" in diary()
     assert "/swallow" in service.out
@@ -180,7 +183,7 @@ def test_a_blocked_loop_is_ended_by_the_grace_period_with_its_line(run: Run, dia
         took = time.monotonic() - began
 
     assert code == 70
-    assert 4 < took < 5 + 1.5
+    assert 4 < took < 5 + LATENESS_SECONDS
     assert "trials.py" in service.err
     assert "in block" in service.err
 
@@ -212,7 +215,7 @@ def test_sigterm_during_start_up_ends_it_within_its_bound(
         took = time.monotonic() - began
 
     assert code == 3
-    assert took < 5 + 1
+    assert took < 5 + LATENESS_SECONDS
     assert "told to stop before it was ready" in service.err
 
 
@@ -235,7 +238,7 @@ def test_a_shutdown_that_hangs_is_left_behind(run: Run, diary: Diary) -> None:
         code = service.ended()
         took = time.monotonic() - began
 
-    assert took < 5 + 1
+    assert took < 5 + LATENESS_SECONDS
     assert code == 70
     assert diary()[-1] == "stop"
 

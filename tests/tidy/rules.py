@@ -10,7 +10,12 @@ from collections.abc import Iterable, Sequence
 
 from tidy.house import Module
 
-FRONT_DOORS = ("shipworthy", "shipworthy.cli", "shipworthy.__main__")
+FRONT_DOORS = (
+    "shipworthy",
+    "shipworthy.cli",
+    "shipworthy.__main__",
+    "shipworthy.faults.__main__",
+)
 DIALECTS = frozenset(
     {"sqlite", "postgresql", "postgres", "mysql", "mariadb", "psycopg", "asyncpg", "pymysql",
      "asyncmy", "aiosqlite"}

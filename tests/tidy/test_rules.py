@@ -90,7 +90,7 @@ def test_a_module_that_nothing_calls_is_reported():
 
     assert rules.not_reached(house) == [
         f"src/shipworthy/serve/{name}.py: no front door (shipworthy, shipworthy.cli, "
-        "shipworthy.__main__) leads here; call it or delete it"
+        "shipworthy.__main__, shipworthy.faults.__main__) leads here; call it or delete it"
         for name in ("forgotten", "other")
     ]
 

@@ -49,6 +49,13 @@ async def slow(request: Request) -> Response:
     return PlainTextResponse("slow")
 
 
+async def held(request: Request) -> Response:
+    note("held began")
+    while not Path("release").exists():
+        await asyncio.sleep(0.02)
+    return PlainTextResponse("held")
+
+
 async def swallow(request: Request) -> Response:
     note("swallow began")
     while True:
@@ -133,6 +140,7 @@ app: Any = Starlette(
     routes=[
         Route("/", hello),
         Route("/slow", slow),
+        Route("/held", held),
         Route("/swallow", swallow),
         Route("/block", block),
         Route("/gil", hold_gil),
