@@ -1075,3 +1075,32 @@ async def test_the_checks_of_a_life_within_count() -> None:
     assert outer.ready() == Answer(ok=False, because="check 'cache' fails: cold")
     assert [found.name for found in outer.health().checks] == ["cache"]
     await inner.stop()
+
+
+async def test_a_check_that_is_asking_is_heard_out_before_its_component_is_stopped() -> None:
+    """A thread that it waits for cannot be called off, and uses what the component closes."""
+    order: list[str] = []
+    asked, release = asyncio.Event(), asyncio.Event()
+
+    async def ask() -> None:
+        asked.set()
+        await release.wait()
+        order.append("check answered")
+
+    async def stop() -> None:
+        order.append("pool stopped")
+
+    life = Lifecycle(LifecycleSettings())
+    life.add(Component("pool", None, stop))
+    life.add_check(Check("db", ask))
+    await life.start()
+    life.started()
+    await asked.wait()
+    stopping = asyncio.create_task(life.stop())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    release.set()
+    report = await stopping
+
+    assert order == ["check answered", "pool stopped"]
+    assert report.clean

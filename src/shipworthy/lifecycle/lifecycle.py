@@ -341,6 +341,7 @@ class Lifecycle:
         by = self.drain.stop_by
         # A check that asks a pool which is being closed would only tell lies.
         self._watch_new = False
+        await self._hear_out(seconds=(by - began) / 2)
         await leave_behind(*self._watching)
         # With a drain before it, the drain hooks have had their time in it.
         hooks = await self._end_drains(seconds=0.0 if drained else (by - self._clock.now()) / 2)
@@ -349,6 +350,17 @@ class Lifecycle:
         self.drain.stopped(ended)
         self._announce()
         return StopReport(hooks=tuple(hooks), took_seconds=ended - began)
+
+    async def _hear_out(self, *, seconds: float) -> None:
+        """Wait for the checks that are asking, each within its time.
+
+        What one of them runs in a thread cannot be called off, and would go on using a connection
+        that is closed meanwhile: with sqlite3 that ends the process (seen once, at Ctrl-C).
+        """
+        asking = [asked for watch in self._watches.values() if (asked := watch.asking())]
+        if asking:
+            longest = max(left_seconds for _, left_seconds in asking)
+            await asyncio.wait([call for call, _ in asking], timeout=min(seconds, longest))
 
     async def _end_drains(self, *, seconds: float) -> list[HookReport]:
         pending = {name: task for name, task in self._drains.items() if not task.done()}

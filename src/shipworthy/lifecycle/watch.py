@@ -61,6 +61,13 @@ class Watch:
     async def _asked(self) -> str | None:
         return await self.check.ask()
 
+    def asking(self) -> "tuple[asyncio.Task[str | None], float] | None":
+        """Return the call that is within its time, and the seconds it has left; else None."""
+        if self._call is None or self._call.done():
+            return None
+        left_seconds = self._called + self.check.timeout_seconds - self._clock.now()
+        return (self._call, left_seconds) if left_seconds > 0 else None
+
     def _answer(self, call: "asyncio.Task[str | None]") -> str:
         if call.cancelled():
             return "it was cancelled"
