@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.context import log_fields
+from shipworthy.db import DbSettings, Prober, db_metrics
 from shipworthy.events import Event, listen
 from shipworthy.lifecycle import (
     Check,
@@ -158,6 +159,7 @@ class _Hull:
     def __init__(self, app: Any, settings: Loaded, *, before: "_Hull | None" = None) -> None:
         web = settings.of(WebSettings)
         self._settings = settings.of(LifecycleSettings)
+        self._required = settings.of(DbSettings).required
         now = SYSTEM_CLOCK.now
         observe(app)
         if framework_of(app).kind == "wsgi":
@@ -167,7 +169,7 @@ class _Hull:
         self.begun = False
         self.registry = Registry()
         process_metrics(self.registry)
-        for metric, read in resilience_metrics():
+        for metric, read in (*resilience_metrics(), *db_metrics()):
             keep = self.registry.gauge if metric.kind == "gauge" else self.registry.running_total
             keep(metric, read=read)
         self._log = log = open_log(settings.of(LogSettings)) if web.access_log else None
@@ -223,6 +225,8 @@ class _Hull:
             self._gate.leaving = False
         else:
             self.lifecycle.add(self._application())
+            if outer is None:
+                self.lifecycle.add(self._databases())
             if self._settings.ready_route and outer is None:
                 self.lifecycle.add_check(self._ready_route())
         self.begun = True
@@ -280,6 +284,14 @@ class _Hull:
             stop_seconds=self._settings.stop_seconds,
             task=self._lifespan.task,
         )
+
+    def _add_check(self, check: Check) -> None:
+        self.lifecycle.add_check(check)  # the life of now, which may be a renewed one
+
+    def _databases(self) -> Component:
+        """Return the prober of databases: it stops before what they belong to."""
+        prober = Prober(self._required, self._add_check)
+        return Component("databases", prober.start, prober.stop, requires=("application",))
 
     def _ready_route(self) -> Check:
         path, host = self._settings.ready_route, self._settings.ready_host

@@ -8,6 +8,7 @@ ShipworthyError
 ├── StartFailed            the service could not start (exit 3)
 │   ├── ComponentFailed    a component did not start, or did not within its time
 │   └── PortTaken          somebody else listens there
+├── RequestInvalid         what a client sent cannot be used (400)
 └── Rejected               never begun, so safe to send again; says when
     └── Draining           this process is leaving
 
@@ -70,6 +71,12 @@ class PortTaken(StartFailed):
         )
 
 
+class RequestInvalid(ShipworthyError):
+    """What a client sent cannot be used; the message is for the client, and tells nothing else."""
+
+    status = 400
+
+
 class Rejected(ShipworthyError):
     """The call was never begun, so it is safe to send again after `retry_after_seconds`."""
 
@@ -80,7 +87,7 @@ class Rejected(ShipworthyError):
         super().__init__(message)
 
     @property
-    def detail(self) -> str:
+    def public_detail(self) -> str:
         """Return what a client may be told; a leaf that names our inside overrides it."""
         return str(self)
 

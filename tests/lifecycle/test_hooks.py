@@ -11,14 +11,14 @@ import pytest
 from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.errors import StartFailed
 from shipworthy.lifecycle import where
-from shipworthy.lifecycle.hooks import Outcome, attempt, explain, leave_behind
+from shipworthy.lifecycle.hooks import HookOutcome, attempt, explain, leave_behind
 
 HERE = str(Path(__file__).relative_to(Path.cwd()))
 
 pytestmark = pytest.mark.anyio
 
 
-async def tried(work: Any, seconds: float = 5.0, **more: Any) -> Outcome:
+async def tried(work: Any, seconds: float = 5.0, **more: Any) -> HookOutcome:
     return await attempt(work, seconds=seconds, clock=SYSTEM_CLOCK, **more)
 
 

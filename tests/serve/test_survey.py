@@ -27,7 +27,8 @@ def test_dry_run_says_what_would_be_done_and_serves_nothing(run: Run, tmp_path: 
 def test_json_is_all_there_is_on_standard_output(run: Run, tmp_path: Path) -> None:
     """Whatever the app prints when it is imported is on standard error."""
     (tmp_path / "shop.py").write_text(
-        "print('welcome')\nfrom fastapi import FastAPI\napp = FastAPI()\n"
+        "print('welcome')\nimport sqlalchemy as sa\nfrom fastapi import FastAPI\n"
+        "engine = sa.create_engine('sqlite:///shop.db')\napp = FastAPI()\n"
     )
     with run("shop:app", "--dry-run", "--json") as service:
         code = service.ended()
@@ -36,3 +37,5 @@ def test_json_is_all_there_is_on_standard_output(run: Run, tmp_path: Path) -> No
     assert code == 0
     assert (report["framework"], report["environment"]) == ("FastAPI", "development")
     assert "welcome" in service.err
+    assert {"guard": "database", "mode": "enforce"} in report["guards"]
+    assert [engine["cut_at_deadline"] for engine in report["engines"]] == ["yes"]

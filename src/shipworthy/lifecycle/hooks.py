@@ -24,7 +24,7 @@ _LIBRARY = sysconfig.get_path("stdlib")
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class HookOutcome:
     """How a call ended; `because` is empty when it did what it should."""
 
     because: str
@@ -39,7 +39,7 @@ async def attempt(
     seconds: float,
     clock: Clock,
     looked_at: Callable[[], "asyncio.Task[Any] | None"] | None = None,
-) -> Outcome:
+) -> HookOutcome:
     """Call `work`, and return how it ended or, once its time is over, where it stands.
 
     Never waits longer than `seconds` plus the time to unwind: not for one that hangs, nor for one
@@ -54,7 +54,7 @@ async def attempt(
             return _outcome(task, clock.now() - began)
         stands = where((looked_at and looked_at()) or task)
         await leave_behind(task)
-        return Outcome(
+        return HookOutcome(
             f"it was not done after {max(0.0, seconds):.1f} s and stands at {stands}",
             clock.now() - began,
             late=True,
@@ -105,13 +105,13 @@ async def _awaited(work: Callable[[], Awaitable[object]]) -> object:
     return await work()
 
 
-def _outcome(task: "asyncio.Task[Any]", took_seconds: float) -> Outcome:
+def _outcome(task: "asyncio.Task[Any]", took_seconds: float) -> HookOutcome:
     if task.cancelled():
-        return Outcome("it was cancelled", took_seconds)
+        return HookOutcome("it was cancelled", took_seconds)
     error = task.exception()
     if error is not None:
-        return Outcome(explain(error), took_seconds, error)
-    return Outcome("", took_seconds)
+        return HookOutcome(explain(error), took_seconds, error)
+    return HookOutcome("", took_seconds)
 
 
 def _frames(task: "asyncio.Task[Any]") -> Iterator[FrameType]:

@@ -1,17 +1,13 @@
 """The hook of `run`: calls of httpx and requests are guarded, whenever a client was made."""
 
-import importlib.util
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial, wraps
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, Final, final
 
-from typing_extensions import override
-
+from shipworthy.arrivals import Arrivals
 from shipworthy.events import Event, Severity, emit, event
 from shipworthy.outbound.settings import OutboundSettings
 from shipworthy.outbound.targets import Outbound, TargetStatistics, stand
@@ -44,7 +40,7 @@ class Installed:
         self.outbound = outbound
         self.on = True
         self._seams: list[_Seam] = []
-        self._arrivals = _Arrivals(tuple(_SEAMS), self._reach)
+        self._arrivals = Arrivals(_SEAMS, self._reach)
 
     @property
     def reached(self) -> tuple[str, ...]:
@@ -61,12 +57,7 @@ class Installed:
 
     def begin(self) -> None:
         """Reach what is imported already, and wait for the rest."""
-        for name in _SEAMS:
-            library = sys.modules.get(name)
-            if library is not None:
-                self._arrivals.arrived(name)
-                self._reach(library)
-        sys.meta_path.insert(0, self._arrivals)
+        self._arrivals.begin()
         for what in self.not_reached():
             emit(CallsUnguarded, what=what)
 
@@ -76,8 +67,7 @@ class Installed:
         What stays does nothing any more but call on.
         """
         self.on = False
-        if self._arrivals in sys.meta_path:
-            sys.meta_path.remove(self._arrivals)
+        self._arrivals.end()
         return tuple(seam.place for seam in self._seams if not seam.close())
 
     def _reach(self, library: ModuleType) -> None:
@@ -220,45 +210,6 @@ class _Seam:
             return False
         setattr(self._owner, self._name, self._original)
         return True
-
-
-class _Arrivals(MetaPathFinder):
-    """Tells when a library has been imported; finds nothing itself."""
-
-    def __init__(self, names: tuple[str, ...], tell: Callable[[ModuleType], None]) -> None:
-        self._awaited = set(names)
-        self._tell = tell
-
-    def arrived(self, name: str) -> None:
-        """Wait for `name` no longer."""
-        self._awaited.discard(name)
-
-    @override
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname not in self._awaited:
-            return None
-        self._awaited.discard(fullname)  # so that the question below does not come back to us
-        spec = importlib.util.find_spec(fullname)
-        if spec is None or spec.loader is None:
-            self._awaited.add(fullname)
-            return None
-        loader: Any = spec.loader
-        execute = loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            # The loader itself stays what it is: only this one call of it is followed.
-            del loader.exec_module
-            try:
-                execute(module)
-            except BaseException:
-                self._awaited.add(fullname)
-                raise
-            self._tell(module)
-
-        loader.exec_module = exec_module
-        return spec
 
 
 # What others derive from to send in a way of their own, and what we reach.

@@ -51,7 +51,7 @@ class BreakerOpen(Rejected):
 
     @property
     @override
-    def detail(self) -> str:
+    def public_detail(self) -> str:
         return "something that this request needs is not available at the moment"
 
     @override

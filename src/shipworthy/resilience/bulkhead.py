@@ -35,7 +35,7 @@ class BulkheadFull(Rejected):
 
     @property
     @override
-    def detail(self) -> str:
+    def public_detail(self) -> str:
         return "something that this request needs is fully taken at the moment"
 
 

@@ -4,6 +4,7 @@ import gc
 import sys
 from typing import Any
 
+from shipworthy.db import DbSettings
 from shipworthy.outbound import OutboundSettings
 from shipworthy.redact import redact
 from shipworthy.settings import Loaded
@@ -21,9 +22,10 @@ def survey(app: Any, settings: Loaded) -> dict[str, Any]:
         "engines": engines,
         "guards": [
             *({"guard": name, "mode": mode} for name, mode in guards(settings)),
+            {"guard": "database", "mode": settings.of(DbSettings).mode},
             {"guard": "outbound", "mode": settings.of(OutboundSettings).mode},
         ],
-        "not_done": _not_done(framework.kind, engines=bool(engines)),
+        "not_done": _not_done(framework.kind, engines),
     }
 
 
@@ -32,6 +34,8 @@ def _engines() -> list[dict[str, str]]:
     sqlalchemy = sys.modules.get("sqlalchemy.engine")
     if sqlalchemy is None:
         return []
+    from shipworthy.db import driver_known
+
     found = [thing for thing in gc.get_objects() if isinstance(thing, sqlalchemy.Engine)]
     return sorted(
         (
@@ -39,6 +43,7 @@ def _engines() -> list[dict[str, str]]:
                 "url": redact(engine.url.render_as_string(hide_password=True)),
                 "driver": engine.driver,
                 "pool": type(engine.pool).__name__,
+                "cut_at_deadline": "yes" if driver_known(engine.dialect) else "no: unknown driver",
             }
             for engine in found
         ),
@@ -46,13 +51,13 @@ def _engines() -> list[dict[str, str]]:
     )
 
 
-def _not_done(kind: str, *, engines: bool) -> list[str]:
+def _not_done(kind: str, engines: list[dict[str, str]]) -> list[str]:
     """Say what cannot be done safely to an app nobody wants to change."""
     unawaited = "tasks made with asyncio.create_task and not awaited are not waited for at shutdown"
     threads = "a thread cannot be ended: one that outlives the grace period is named, then left"
     sentences = [unawaited, threads]
     if kind == "wsgi":
         sentences.append("a WSGI handler runs in a thread, so it cannot be cancelled either")
-    if engines:
-        sentences.append("the engines are only listed: no pool, query or timeout is changed")
+    if any(engine["cut_at_deadline"] != "yes" for engine in engines):
+        sentences.append("calls of a driver we do not know are not cut at their deadline")
     return sentences

@@ -16,9 +16,10 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from shipworthy import outbound
+from shipworthy import db, outbound
 from shipworthy.assembly import Hardened, harden
 from shipworthy.clock import SYSTEM_CLOCK
+from shipworthy.db import DbSettings
 from shipworthy.errors import ShipworthyError, StartFailed
 from shipworthy.events import Event, Severity, emit, event
 from shipworthy.lifecycle import (
@@ -81,7 +82,8 @@ def main(text: str) -> int:
             overrides=order.overrides,
         )
         stop_logging = start_logging(settings, app_first=True)
-        # Before the app: so that clients it makes when it is imported are reached too.
+        # Before the app: so that engines and clients it makes when it is imported are reached too.
+        db.install(settings.of(DbSettings), settings.of(ResilienceSettings))
         outbound.install(settings.of(OutboundSettings), settings.of(ResilienceSettings))
         app = load_target(parse_target(order.target))
         settle_logging(started=False)

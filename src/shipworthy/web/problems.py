@@ -9,15 +9,14 @@ import contextlib
 import traceback
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from math import ceil
 from typing import Annotated, Literal, final
 
 import orjson
 
 from shipworthy.context import RequestRecord
-from shipworthy.errors import Draining, Rejected
+from shipworthy.errors import Draining
 from shipworthy.events import Event, Label, Severity, emit, event
-from shipworthy.resilience import DeadlinePassed
+from shipworthy.web.answers import FAILED, answer_for, is_refusal
 from shipworthy.web.line import Call, Headers, Message, nothing
 
 Mode = Literal["off", "report", "enforce"]
@@ -32,13 +31,11 @@ _GONE = frozenset({"ClientDisconnect", "ClientDisconnected", "RequestAborted"})
 # For the answer of a cancelled task, whose client may not be reading.
 LAST_WORD_SECONDS = 1.0
 
-_FAILED = "The service failed while it worked on this request; its log has the reason under the id."
 _INTERRUPTED = (
     "the instance is shutting down and broke off this request; whether it took effect is not known"
 )
 # What servers say, and what we say in their place where no answer of ours is wanted.
 _PLAIN = b"Internal Server Error"
-_LATE = "Something that this request needs did not answer in time; the log has which, under the id."
 _TRACEBACK = b"Traceback (most recent call last)"
 _DEBUG_TITLES = (
     b"<title>Starlette Debugger</title>",
@@ -155,9 +152,9 @@ class Problems:
 
     async def answer(self, call: Call, error: BaseException) -> None:
         """Answer a call that ended with `error`, if its answer has not begun, and log it."""
-        if isinstance(error, Rejected) and not call.status:
+        if is_refusal(error) and not call.status:
             emit(CallRefused, refusal=type(error).__name__, because=str(error))
-            await self._refuse(call, error)
+            await self._say_why(call, error)
         elif isinstance(error, asyncio.CancelledError) and _called_off():
             await self._answer_called_off(call, error)
         elif call.gone:
@@ -183,10 +180,7 @@ class Problems:
         answered = _answered(call)
         if not call.status:
             answered = "with a problem" if self.holds else "in plain words"
-            if self.holds and isinstance(error, DeadlinePassed):
-                await self._say(call, 504, problem(504, _LATE, record=call.record))
-            else:
-                await self._fail(call)
+            await self._fail(call, error)
         _log(call, error, answered)
 
     async def _look(self, call: Call, held: list[Message]) -> None:
@@ -199,7 +193,7 @@ class Problems:
             # That it shows one is all there is to remember of a page that will not be sent.
             held[1:] = [{"type": "http.response.body", "body": _TRACEBACK, "more_body": True}]
         elif shows or (whole and error is not None and _is_own_page(held)):
-            await self._fail(call)
+            await self._fail(call, error)
             if error is not None:
                 _log(call, error, "with a problem")
         elif len(body) > PAGE_BYTES or not (
@@ -209,31 +203,25 @@ class Problems:
             if error is not None:
                 _log(call, error, "by the application")
 
-    async def _fail(self, call: Call) -> None:
+    async def _fail(self, call: Call, error: BaseException | None = None) -> None:
         if self.holds:
-            await self._say(call, 500, problem(500, _FAILED, record=call.record))
+            await self._say_why(call, error)
         else:
             with contextlib.suppress(OSError):
                 await call.refuse(500, _plain_headers(call), _PLAIN)
 
     async def _interrupt(self, call: Call) -> None:
         if call.scope["type"] == "websocket":
-            await self._refuse(call, Draining())  # no connection yet, so nothing took effect
+            await self._say_why(call, Draining())  # no connection yet, so nothing took effect
             return
         kind = "urn:shipworthy:problem:interrupted"
         body = problem(503, _INTERRUPTED, record=call.record, kind=kind)
         await self._say(call, 503, body, (b"retry-after", b"1"))
 
-    async def _refuse(self, call: Call, refusal: Rejected) -> None:
-        kind = type(refusal).__name__.lower()
-        body = problem(
-            refusal.status,
-            refusal.detail,
-            record=call.record,
-            kind=f"urn:shipworthy:problem:{kind}",
-        )
-        seconds = b"%d" % ceil(refusal.retry_after_seconds)
-        await self._say(call, refusal.status, body, (b"retry-after", seconds))
+    async def _say_why(self, call: Call, error: BaseException | None) -> None:
+        answer = FAILED if error is None else answer_for(error)
+        body = problem(answer.status, answer.detail, record=call.record, kind=answer.kind)
+        await self._say(call, answer.status, body, *answer.retry_after)
 
     async def _say(self, call: Call, status: int, body: bytes, *more: tuple[bytes, bytes]) -> None:
         """Send a problem in place of what may be held; keep what other middlewares had added."""

@@ -1,0 +1,62 @@
+"""What databases did in one piece of work: what whoever would run it again has to know.
+
+The guard of each engine notes here; who reads is `transaction`, and the guards of `web` that run
+a request again or keep its answer.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final, final
+
+# More failures than this in one piece of work say nothing new about whether it may run again.
+KEPT_FAILURES: Final = 16
+
+
+@final
+class Attempt:
+    """Commits and failures of one piece of work, in whatever tasks and threads it ran.
+
+    `commits` counts what was applied for good: each COMMIT that went well, and each statement in
+    autocommit. `failures` are those of databases in their order, the first `KEPT_FAILURES` of them.
+    Threads may note at the same time; read it when the work is over.
+    """
+
+    __slots__ = ("_outer", "commits", "failures")
+
+    def __init__(self, outer: "Attempt | None" = None) -> None:
+        self._outer = outer
+        self.commits = 0
+        self.failures: list[BaseException] = []
+
+    def committed(self) -> None:
+        """Note that something was applied; whoever stands around this is told too."""
+        self.commits += 1
+        if self._outer is not None:
+            self._outer.committed()
+
+    def failed(self, error: BaseException) -> None:
+        """Note a failure of a database; whoever stands around this is told too."""
+        if len(self.failures) < KEPT_FAILURES:
+            self.failures.append(error)
+        if self._outer is not None:
+            self._outer.failed(error)
+
+
+_attempt: ContextVar[Attempt | None] = ContextVar("shipworthy_db_attempt", default=None)
+
+
+def current_attempt() -> Attempt | None:
+    """Return what is to be told of commits and failures here, None where nobody asks."""
+    return _attempt.get()
+
+
+@contextmanager
+def attempt_scope() -> Iterator[Attempt]:
+    """Note what databases do from here on, also in tasks and threads that are begun within."""
+    attempt = Attempt(_attempt.get())
+    token = _attempt.set(attempt)
+    try:
+        yield attempt
+    finally:
+        _attempt.reset(token)

@@ -1,0 +1,629 @@
+"""Bring an engine under guard, and let it go again.
+
+`protect(engine)` works on a live engine: it exchanges the class of its pool, puts a span around
+what its dialect sends, and listens for its errors. Sessions, transactions and exceptions stay what
+they were; an exception may carry a note and two attributes more.
+
+Not here: the permits (`permits`, `pool`), the cutting (`watchdog`), what an error means
+(`classify`), and running a transaction again (`transaction`).
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from functools import partial, wraps
+from math import inf
+from time import monotonic
+from typing import Annotated, Any, final
+from weakref import WeakSet, WeakValueDictionary, finalize, ref
+
+from sqlalchemy import event as sa_event
+from sqlalchemy.engine import Dialect, Engine
+from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import Pool
+
+from shipworthy.context import current_deadline, deadline_scope
+from shipworthy.db.attempt import current_attempt
+from shipworthy.db.breaking import Breaking
+from shipworthy.db.classify import CUT_ATTRIBUTE, PHASE_ATTRIBUTE
+from shipworthy.db.dialects.drivers import Driver, driver_of
+from shipworthy.db.dialects.limits import limit, limit_statement
+from shipworthy.db.judgement import judge
+from shipworthy.db.outcome import DbPhase
+from shipworthy.db.place import here
+from shipworthy.db.pool import (
+    GATE,
+    PoolCounts,
+    WrongLoop,
+    gate_of,
+    guarded,
+    keeper_of,
+    out,
+    released,
+)
+from shipworthy.db.settings import DbSettings
+from shipworthy.db.watchdog import WATCHDOG, CallWatch, LoopWatch
+from shipworthy.events import Event, Label, Measure, Severity, emit, event
+from shipworthy.resilience import ResilienceSettings
+
+WATCH = "_shipworthy_watch"
+LOOP = "_shipworthy_loop"
+
+
+@event(severity=Severity.WARNING)
+class StatementSlow(Event):
+    """A statement took longer than it should; it was let finish."""
+
+    engine: Annotated[str, Label]
+    seconds: Annotated[float, Measure]
+    at: str
+
+
+@event(severity=Severity.ERROR)
+class DeadlineCut(Event):
+    """A call to a database was cut at its deadline."""
+
+    engine: Annotated[str, Label]
+    phase: Annotated[str, Label]
+    seconds: Annotated[float, Measure]
+    at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStatistics:
+    """One protected engine at one moment; `capacity` None is a pool without a limit."""
+
+    name: str
+    capacity: int | None
+    in_use: int
+    waiting: int
+    checkouts: int
+    waits: int
+    wait_seconds: float
+    timeouts: int
+    deadlocks: int
+    leaks: int
+    cuts: int
+    slow: int
+    breaker: str
+
+
+@final
+class Protection:
+    """An engine under guard; `undo()` lets it go. Made by `protect`, one for each engine."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        dialect: Any,
+        name: str,
+        settings: DbSettings,
+        resilience: ResilienceSettings,
+    ) -> None:
+        self.name = name
+        self.settings = settings = settings.in_force()
+        if settings.mode == "report" and resilience.breaker == "enforce":
+            resilience = replace(resilience, breaker="report")
+        self.counts = PoolCounts()
+        self.cuts = 0
+        self.slow = 0
+        self.breaking = Breaking(name, judge, resilience)
+        self._driver = driver_of(dialect)
+        self._dialect = dialect
+        # None where the server has no such limit, or was asked once and did not know it.
+        self._limit = (
+            limit_statement(str(getattr(dialect, "name", "")), settings.statement_seconds)
+            if settings.server_limit
+            else None
+        )
+        self._plain = type(pool)
+        self._pools: list[Any] = [ref(pool)]
+        self._wrapped: list[str] = []
+        # Runs when we are undone, or when nobody has the engine any more.
+        self._end = finalize(self, WATCHDOG.leave)
+        WATCHDOG.keep()
+        pool.__class__ = guarded(self._plain, self)
+        if out(pool):
+            gate_of(pool, self)  # now, so that what is out is counted
+        # A pool that somebody made without an engine has no dialect to speak of.
+        if isinstance(dialect, Dialect):
+            self._install()
+
+    def undo(self) -> None:
+        """Let the engine go: pool, dialect and listeners are again what they were. Twice is once.
+
+        Connections that are out stay out, and return as usual.
+        """
+        if not self._end.alive:
+            return
+        if self._wrapped:
+            sa_event.remove(self._dialect, "handle_error", self._annotate)
+        for name in self._wrapped:
+            self._dialect.__dict__.pop(name, None)
+        for held in self._pools:
+            pool = held()
+            if pool is not None and keeper_of(pool) is self:
+                released(pool, self._plain)
+        _protections.discard(self)
+        self._end.detach()
+        WATCHDOG.leave(join=True)
+
+    def statistics(self) -> PoolStatistics:
+        """Return how it stands; never waits for a connection."""
+        gates = [
+            pool.__dict__[GATE]
+            for held in self._pools
+            if (pool := held()) is not None and GATE in pool.__dict__
+        ]
+        counts = self.counts
+        permits = gates[-1].permits if gates else None
+        return PoolStatistics(
+            name=self.name,
+            capacity=permits.capacity if permits else None,
+            in_use=sum(gate.permits.in_use for gate in gates),
+            waiting=sum(len(gate.permits.queue) for gate in gates),
+            checkouts=counts.checkouts,
+            waits=counts.waits,
+            wait_seconds=counts.wait_seconds,
+            timeouts=counts.timeouts,
+            deadlocks=counts.deadlocks,
+            leaks=counts.leaks,
+            cuts=self.cuts,
+            slow=self.slow,
+            breaker=self.breaking.state,
+        )
+
+    @property
+    def awaits(self) -> bool:
+        """Whether its calls are awaited, so that they belong to an event loop."""
+        return bool(self._dialect.is_async)
+
+    def own_connection(self) -> "OwnConnection":
+        """Return a connection beside the pool, which nobody can take away; made when it pings."""
+        return OwnConnection(self, self._dialect, self._pools[-1])
+
+    # -- what a gate asks (pool.Keeper) --
+
+    def entering(self) -> Any:
+        return self.breaking.ask()
+
+    def failed(self, entered: Any, error: BaseException, took_seconds: float) -> None:
+        if self.breaking.failed(entered, error, took_seconds):
+            self._refuse_waiters()
+
+    def took(self, pool: Pool, record: Any) -> None:
+        self._adopt(pool)
+        if record.dbapi_connection is None:
+            return
+        if self._driver.bound_to_loop:
+            self._same_loop(record)
+        watch = record.__dict__.get(WATCH)
+        if watch is not None and pool._pre_ping:  # noqa: SLF001
+            watch.begin(self._until(self.settings.connect_seconds), DbPhase.CHECKOUT)
+
+    def handed_over(self, record: Any, entered: Any) -> None:
+        self.breaking.handed_over(record, entered)
+        watch = record.__dict__.get(WATCH)
+        if watch is not None and watch.at != inf:
+            watch.end((inf, ""))
+
+    def returned(self, record: Any) -> None:
+        watch = record.__dict__.get(WATCH)
+        if watch is not None and watch.at != inf:
+            watch.end((inf, ""))  # of a checkout that failed on the way
+        self.breaking.returned(record)
+
+    def connect(self, pool: Pool, creator: Callable[[Any], Any], record: Any) -> Any:
+        at = self._until(self.settings.connect_seconds)
+        loop = asyncio._get_running_loop() if self._dialect.is_async else None  # noqa: SLF001
+        old = record.__dict__.get(WATCH)
+        if old is not None:
+            old.end((inf, ""))
+        watch = CallWatch(_nothing) if loop is None else LoopWatch(_nothing, loop)
+        before = watch.begin(at, DbPhase.CONNECT)
+        connecting = _connecting.set(watch)
+        try:
+            connection = creator(record)
+            if self._limit is not None:
+                watch.cut = partial(self._driver.cut, connection)
+                self._limit_statements(pool, connection)
+        except BaseException as error:
+            self._mark(error, DbPhase.CONNECT, watch.end(before), self.settings.connect_seconds)
+            _note_failure(error)
+            raise
+        finally:
+            _connecting.reset(connecting)
+        # By way of the record: a watch must not keep a connection that nobody has any more.
+        watch.cut = partial(_cut, self._driver, ref(record))
+        record.__dict__[WATCH] = watch
+        record.__dict__[LOOP] = None if loop is None else ref(loop)
+        # Guarded on: the connect events that follow may speak with the server too. `handed_over` or
+        # `returned` ends it.
+        return connection
+
+    def _limit_statements(self, pool: Pool, connection: Any) -> None:
+        try:
+            if not limit(connection, self._limit or "", self._dialect.loaded_dbapi.Error):
+                self._limit = None
+        except BaseException:
+            # Cancelled or cut: nobody else has the connection yet, so nobody else would close it.
+            pool._close_connection(connection, terminate=True)  # noqa: SLF001
+            raise
+
+    # -- putting it on --
+
+    def _install(self) -> None:
+        sa_event.listen(self._dialect, "handle_error", self._annotate)
+        for name, phase, seconds in (
+            ("do_execute", DbPhase.STATEMENT, self.settings.statement_seconds),
+            ("do_executemany", DbPhase.STATEMENT, self.settings.statement_seconds),
+            ("do_execute_no_params", DbPhase.STATEMENT, self.settings.statement_seconds),
+        ):
+            self._wrap(name, self._statement(getattr(self._dialect, name), phase, seconds))
+        ends = [
+            ("do_commit", DbPhase.COMMIT, self.settings.statement_seconds),
+            ("do_rollback", DbPhase.ROLLBACK, self.settings.reset_seconds),
+        ]
+        if type(self._dialect).do_begin is not DefaultDialect.do_begin:
+            # Elsewhere it does nothing, and a span around nothing has its cost all the same.
+            ends.append(("do_begin", DbPhase.BEGIN, self.settings.statement_seconds))
+        for name, phase, seconds in ends:
+            self._wrap(name, self._ending(getattr(self._dialect, name), phase, seconds))
+        self._wrap("connect", self._driver_connect(self._dialect.connect))
+
+    def _wrap(self, name: str, function: Callable[..., Any]) -> None:
+        self._dialect.__dict__[name] = function
+        self._wrapped.append(name)
+
+    def _adopt(self, pool: Pool) -> None:
+        # `dispose()` makes a new pool of the same class, which says so on its first use.
+        if not any(held() is pool for held in self._pools):
+            self._pools = [held for held in self._pools if held() is not None] + [ref(pool)]
+
+    def _driver_connect(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def connect(*args: Any, **options: Any) -> Any:
+            watch = _connecting.get()
+            if watch is None:
+                return original(*args, **options)
+            return self._driver.connect(self._dialect, original, watch, args, options)
+
+        return connect
+
+    def _statement(
+        self, original: Callable[..., Any], phase: DbPhase, seconds: float
+    ) -> Callable[..., Any]:
+        slow_seconds = self.settings.statement_warn_seconds or inf
+
+        def execute(cursor: Any, *args: Any, **options: Any) -> Any:
+            context = options.get("context") or (args[-1] if args else None)
+            record = _record_of(getattr(context, "root_connection", None))
+            watch = None if record is None else record.__dict__.get(WATCH)
+            if watch is None:
+                return original(cursor, *args, **options)
+            began = monotonic()
+            before = watch.begin(_earlier(began + (seconds or inf)), phase)
+            try:
+                answer = original(cursor, *args, **options)
+            except BaseException as error:
+                # Without a transaction around it a statement is its own COMMIT.
+                at = DbPhase.COMMIT if _is_autocommit(context) else phase
+                self._failed(error, at, watch.end(before), record, began)
+                raise
+            cut = watch.end(before)
+            took = monotonic() - began
+            if cut or took > slow_seconds:
+                self._late(phase, took, cut=bool(cut))
+            self.breaking.answered(record, took)
+            attempt = current_attempt()
+            if attempt is not None and _is_autocommit(context):
+                attempt.committed()
+            return answer
+
+        return execute
+
+    def _ending(
+        self, original: Callable[..., Any], phase: DbPhase, seconds: float
+    ) -> Callable[..., Any]:
+        def end(connection: Any, *args: Any, **options: Any) -> Any:
+            record: Any = getattr(connection, "_connection_record", None)
+            watch = None if record is None else record.__dict__.get(WATCH)
+            if watch is None:
+                return original(connection, *args, **options)
+            began = monotonic()
+            # A rollback is never denied its time by a deadline that has passed: it frees locks.
+            at = began + (seconds or inf)
+            before = watch.begin(at if phase is DbPhase.ROLLBACK else _earlier(at), phase)
+            try:
+                answer = original(connection, *args, **options)
+            except BaseException as error:
+                self._failed(error, phase, watch.end(before), record, began)
+                raise
+            if watch.end(before):
+                self._late(phase, monotonic() - began, cut=True)
+            if phase is DbPhase.COMMIT:
+                attempt = current_attempt()
+                if attempt is not None:
+                    attempt.committed()
+            return answer
+
+        return end
+
+    # -- what went wrong --
+
+    def _failed(
+        self, error: BaseException, phase: DbPhase, cut: str, record: Any, began: float
+    ) -> None:
+        took = monotonic() - began
+        self._mark(error, phase, cut, took)
+        _note_failure(error)
+        if cut:
+            self._late(phase, took, cut=True)
+        if self.breaking.broke(record, error, took):
+            self._refuse_waiters()
+
+    def _mark(self, error: BaseException, phase: DbPhase, cut: str, seconds: float = 0.0) -> None:
+        if hasattr(error, PHASE_ATTRIBUTE):
+            return
+        try:
+            setattr(error, PHASE_ATTRIBUTE, phase)
+            if cut:
+                setattr(error, CUT_ATTRIBUTE, seconds)
+        except AttributeError:
+            return  # a class without room for it; the note on SQLAlchemy's own error remains
+        if cut:
+            error.add_note(_cut_note(self.name, phase, seconds))
+
+    def _annotate(self, context: Any) -> None:
+        """Put what is known of the driver's error on SQLAlchemy's, which wraps it."""
+        original, wrapped = context.original_exception, context.sqlalchemy_exception
+        phase = getattr(original, PHASE_ATTRIBUTE, None)
+        if phase is None or wrapped is None or wrapped is original:
+            return
+        setattr(wrapped, PHASE_ATTRIBUTE, phase)
+        seconds = getattr(original, CUT_ATTRIBUTE, None)
+        if seconds is not None:
+            setattr(wrapped, CUT_ATTRIBUTE, seconds)
+            wrapped.add_note(_cut_note(self.name, phase, seconds))
+
+    def _late(self, phase: DbPhase, seconds: float, *, cut: bool) -> None:
+        if cut:
+            self.cuts += 1
+            emit(DeadlineCut, engine=self.name, phase=phase, seconds=seconds, at=str(here()))
+        else:
+            self.slow += 1
+            emit(StatementSlow, engine=self.name, seconds=seconds, at=str(here()))
+
+    def _refuse_waiters(self) -> None:
+        """The breaker has opened: whoever waits for a connection need not wait for a timeout."""
+        for held in self._pools:
+            pool = held()
+            if pool is not None and keeper_of(pool) is self:
+                gate_of(pool, self).refuse_waiters(self.breaking.refusal)
+
+    def _until(self, seconds: float) -> float:
+        return _earlier(monotonic() + (seconds or inf))
+
+    def _same_loop(self, record: Any) -> None:
+        """Refuse a connection of another loop; drop it where that loop is over."""
+        home = record.__dict__.get(LOOP)
+        loop = asyncio._get_running_loop()  # noqa: SLF001
+        other = None if home is None else home()
+        if home is None or other is loop:
+            return
+        if other is not None and not other.is_closed() and other.is_running():
+            raise WrongLoop(
+                f"a connection of '{self.name}' belongs to the event loop {_loop_name(other)} and "
+                f"was asked for in {_loop_name(loop)}; both run, and the driver can be used in one "
+                f"only: make an engine for each loop"
+            )
+        # Its transport speaks through a loop that is no more. SQLAlchemy would try to close it
+        # there; the socket goes with the object.
+        record.dbapi_connection = None
+
+
+@final
+class OwnConnection:
+    """A connection that is in no pool and asks no breaker; for one caller at a time.
+
+    Of an async engine it is used in a greenlet of SQLAlchemy's, like all its parts.
+    """
+
+    dbapi_connection: Any = None
+
+    def __init__(self, protection: Protection, dialect: Any, pool: "ref[Pool]") -> None:
+        self._protection = protection
+        self._dialect = dialect
+        self._pool = pool
+
+    def ping(self, seconds: float) -> None:
+        """Ask whether the database answers, within `seconds`; raises what the driver raises."""
+        pool = self._pool()
+        if pool is None:
+            return  # nobody has the engine any more
+        with deadline_scope(monotonic() + seconds):
+            if self.dbapi_connection is None:
+                self.dbapi_connection = pool._invoke_creator(self)  # type: ignore[arg-type]  # noqa: SLF001
+            self._within(self._dialect.do_ping, seconds)
+
+    def close(self) -> None:
+        """Close it, in the time of a rollback at most."""
+        if self.dbapi_connection is not None:
+            with suppress(Exception):  # it may be gone already
+                self._within(self._dialect.do_close, self._protection.settings.reset_seconds or 1.0)
+            self.dbapi_connection = None
+
+    def _within(self, call: Callable[[Any], object], seconds: float) -> None:
+        watch = self.__dict__[WATCH]
+        watch.begin(monotonic() + seconds, DbPhase.CHECKOUT)
+        try:
+            call(self.dbapi_connection)
+        finally:
+            watch.end((inf, ""))
+
+
+# From the creator of a connection to the dialect's connect below it.
+_connecting: ContextVar[CallWatch | None] = ContextVar("shipworthy_db_connecting", default=None)
+_protections: WeakSet[Protection] = WeakSet()
+_engines: WeakValueDictionary[int, Engine] = WeakValueDictionary()
+_lock = threading.RLock()
+
+
+def protect(
+    engine: Engine | AsyncEngine,
+    *,
+    name: str = "main",
+    settings: DbSettings | None = None,
+    resilience: ResilienceSettings | None = None,
+) -> Protection:
+    """Bring `engine`, sync or async, live or new, under guard; again is the same protection.
+
+    Its options-engines share it. `name` stands in events, metrics and messages. Safe to call from
+    any thread; costs nothing until the engine is used.
+    """
+    sync = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
+    with _lock:
+        _engines[id(sync)] = sync
+        return _protect(
+            sync.pool,
+            sync.dialect,
+            name,
+            settings or DbSettings(),
+            resilience or ResilienceSettings(),
+        )
+
+
+def _protect(
+    pool: Pool, dialect: Any, name: str, settings: DbSettings, resilience: ResilienceSettings
+) -> Protection:
+    with _lock:
+        known = keeper_of(pool)
+        if known is None:
+            known = Protection(pool, dialect, name, settings, resilience)
+            _protections.add(known)
+        return known  # type: ignore[no-any-return]
+
+
+def protections() -> tuple[Protection, ...]:
+    """Return what is under guard now."""
+    with _lock:
+        return tuple(sorted(_protections, key=lambda protection: protection.name))
+
+
+def protect_all(
+    settings: DbSettings | None = None, resilience: ResilienceSettings | None = None
+) -> Callable[[], None]:
+    """Protect every engine of this process: a new one when it is made, others on their next use.
+
+    For `shipworthy run`. They are named `main`, `main-2` and so on, in that order. Returns what
+    undoes all of it.
+    """
+    chosen, breaking = settings or DbSettings(), resilience or ResilienceSettings()
+
+    def adopt(pool: Pool, dialect: Any) -> None:
+        if keeper_of(pool) is None:
+            with _lock:
+                taken = {protection.name for protection in _protections}
+                _protect(pool, dialect, _free_name(taken), chosen, breaking)
+
+    def on_connect(dialect: Any, record: Any, *_: Any) -> None:
+        adopt(record._ConnectionRecord__pool, dialect)  # noqa: SLF001
+
+    def on_checkout(_: Any, __: Any, fairy: Any) -> None:
+        pool = fairy._pool  # noqa: SLF001
+        adopt(pool, pool._dialect)  # noqa: SLF001
+
+    sa_event.listen(Engine, "do_connect", on_connect)
+    sa_event.listen(Pool, "checkout", on_checkout)
+    plain = Engine.__init__
+
+    @wraps(plain)
+    def made(engine: Engine, *args: Any, **options: Any) -> None:
+        plain(engine, *args, **options)
+        adopt(engine.pool, engine.dialect)
+
+    Engine.__init__ = made  # type: ignore[method-assign, assignment]
+
+    def undo() -> None:
+        if Engine.__init__ is made:
+            Engine.__init__ = plain  # type: ignore[method-assign]
+        sa_event.remove(Engine, "do_connect", on_connect)
+        sa_event.remove(Pool, "checkout", on_checkout)
+        for protection in protections():
+            protection.undo()
+
+    return undo
+
+
+def _free_name(taken: Iterable[str]) -> str:
+    used, name, number = set(taken), "main", 1
+    while name in used:
+        number += 1
+        name = f"main-{number}"
+    return name
+
+
+def _nothing() -> None:
+    return None
+
+
+def _cut(driver: Driver, held: "ref[Any]") -> None:
+    record = held()
+    connection = None if record is None else record.dbapi_connection
+    if connection is not None:
+        driver.cut(connection)
+
+
+def _note_failure(error: BaseException) -> None:
+    attempt = current_attempt()
+    if attempt is not None:
+        attempt.failed(error)
+
+
+def _earlier(at: float) -> float:
+    deadline = current_deadline()
+    return at if deadline is None or at < deadline else deadline
+
+
+def _record_of(connection: Any) -> Any:
+    fairy = getattr(connection, "_dbapi_connection", None)
+    return getattr(fairy, "_connection_record", None)
+
+
+def _is_autocommit(context: Any) -> bool:
+    connection = context.root_connection
+    level = connection.get_execution_options().get("isolation_level")
+    if level is None:
+        level = getattr(connection.dialect, "_on_connect_isolation_level", None)
+    return bool(level == "AUTOCOMMIT")
+
+
+def _loop_name(loop: Any) -> str:
+    thread = getattr(loop, "_thread_id", None)
+    names = {item.ident: item.name for item in threading.enumerate()}
+    return f"of thread '{names.get(thread, thread)}'" if thread else f"{id(loop):#x}"
+
+
+def _cut_note(name: str, phase: str, seconds: float) -> str:
+    return (
+        f"cut by shipworthy: the {phase} on '{name}' was not done after {seconds:.2f} s "
+        f"(section [db] of the settings, or the deadline of the request)"
+    )
+
+
+_inherited: list[Pool] = []
+
+
+def _after_fork() -> None:
+    """Let the child connect anew: a socket that two processes read from serves neither."""
+    for engine in list(_engines.values()):
+        # Kept, so that no finalizer says goodbye to the server on the parent's socket.
+        _inherited.append(engine.pool)
+        engine.dispose(close=False)
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,56 @@
+"""The hook of `run`: every engine of the process is protected, whenever it is made.
+
+SQLAlchemy is not imported by this: who does not use it must not pay for it.
+"""
+
+from collections.abc import Callable
+from types import ModuleType
+
+from shipworthy.arrivals import Arrivals
+from shipworthy.db.settings import DbSettings
+from shipworthy.events import Event, Severity, emit, event
+from shipworthy.resilience import ResilienceSettings
+
+
+@event(severity=Severity.WARNING)
+class DatabasesUnguarded(Event):
+    """Databases that could not be reached are used without deadline, permit and breaker."""
+
+    what: str
+
+
+def install(
+    settings: DbSettings | None = None, resilience: ResilienceSettings | None = None
+) -> Callable[[], None]:
+    """Protect every engine of this process on its first use; return what takes it all back.
+
+    Does nothing in the mode `off`. An SQLAlchemy that we do not know is left alone, which is said
+    by an event: the import of the application does not fail for us.
+    """
+    chosen = settings or DbSettings()
+    if chosen.mode == "off":
+        return _nothing
+    undo: list[Callable[[], None]] = []
+
+    def reach(library: ModuleType) -> None:
+        try:
+            from shipworthy.db.guard import protect_all
+
+            undo.append(protect_all(chosen, resilience))
+        except Exception as error:  # noqa: BLE001 - it is raised by the import of the app
+            version = getattr(library, "__version__", "of no version")
+            emit(DatabasesUnguarded, what=f"SQLAlchemy {version} is not as we know it: {error!r}")
+
+    arrivals = Arrivals(("sqlalchemy",), reach)
+    arrivals.begin()
+
+    def take_back() -> None:
+        arrivals.end()
+        while undo:
+            undo.pop()()
+
+    return take_back
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,86 @@
+"""What a protected engine counts, as metrics: read when somebody asks, so it costs nothing before.
+
+Not here: the registry they are put into (`telemetry`, by `assembly`).
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from shipworthy.events import Metric
+
+if TYPE_CHECKING:
+    from shipworthy.db.guard import PoolStatistics
+
+_LABELS = ("engine",)
+
+CAPACITY = Metric(
+    "shipworthy_pool_capacity", "gauge", "Connections a pool may open at most.", _LABELS
+)
+IN_USE = Metric("shipworthy_pool_in_use", "gauge", "Connections that are out.", _LABELS)
+WAITING = Metric("shipworthy_pool_waiting", "gauge", "Callers that wait for one.", _LABELS)
+CHECKOUTS = Metric(
+    "shipworthy_pool_checkouts_total", "counter", "Times a connection was asked for.", _LABELS
+)
+WAITS = Metric(
+    "shipworthy_pool_waits_total", "counter", "Times no connection was free at once.", _LABELS
+)
+WAIT_SECONDS = Metric(
+    "shipworthy_pool_wait_seconds_total", "counter", "Seconds callers waited in all.", _LABELS
+)
+TIMEOUTS = Metric(
+    "shipworthy_pool_timeouts_total", "counter", "Callers that got none in time.", _LABELS
+)
+DEADLOCKS = Metric(
+    "shipworthy_pool_deadlocks_total",
+    "counter",
+    "Callers refused because all holders waited for one more.",
+    _LABELS,
+)
+LEAKS = Metric(
+    "shipworthy_pool_leaks_total", "counter", "Connections that were out for too long.", _LABELS
+)
+CUTS = Metric(
+    "shipworthy_db_cuts_total", "counter", "Calls that were cut at their deadline.", _LABELS
+)
+SLOW = Metric(
+    "shipworthy_db_slow_statements_total", "counter", "Statements over the warning.", _LABELS
+)
+
+Reading = Callable[[], Mapping[tuple[str, ...], float]]
+
+
+def db_metrics() -> tuple[tuple[Metric, Reading], ...]:
+    """Return each metric with how to read it, for all engines under guard at that time."""
+    return (
+        (CAPACITY, _reading(lambda it: it.capacity)),
+        (IN_USE, _reading(lambda it: it.in_use)),
+        (WAITING, _reading(lambda it: it.waiting)),
+        (CHECKOUTS, _reading(lambda it: it.checkouts)),
+        (WAITS, _reading(lambda it: it.waits)),
+        (WAIT_SECONDS, _reading(lambda it: it.wait_seconds)),
+        (TIMEOUTS, _reading(lambda it: it.timeouts)),
+        (DEADLOCKS, _reading(lambda it: it.deadlocks)),
+        (LEAKS, _reading(lambda it: it.leaks)),
+        (CUTS, _reading(lambda it: it.cuts)),
+        (SLOW, _reading(lambda it: it.slow)),
+    )
+
+
+def _reading(number: "Callable[[PoolStatistics], float | None]") -> Reading:
+    def read() -> dict[tuple[str, ...], float]:
+        found: dict[tuple[str, ...], float] = {}
+        for statistics in _statistics():
+            value = number(statistics)
+            # A pool without a limit has no capacity to show.
+            if value is not None:
+                found[statistics.name,] = value
+        return found
+
+    return read
+
+
+def _statistics() -> "Iterator[PoolStatistics]":
+    # Not imported before somebody protects an engine: it brings SQLAlchemy with it.
+    guard = sys.modules.get("shipworthy.db.guard")
+    return (it.statistics() for it in guard.protections()) if guard else iter(())

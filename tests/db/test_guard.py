@@ -1,0 +1,538 @@
+"""protect(): what a live engine is like under guard, and after."""
+
+import asyncio
+import gc
+import os
+import socket
+import threading
+import time
+import weakref
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+import sqlalchemy
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError as PoolTimeoutOfSqlalchemy
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool, QueuePool
+
+from shipworthy.context import deadline_scope
+from shipworthy.db import DbSettings, PoolDeadlock, WrongLoop, protect, protect_all
+from shipworthy.db.guard import DeadlineCut, StatementSlow, protections
+from shipworthy.events import listen
+
+# What a wait may last longer than its deadline, beside the lateness of an idle timer.
+TOLERANCE_SECONDS = 0.05
+GUARD_SECONDS = 20.0
+
+LONG_QUERY = (
+    "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 1000000000) "
+    "SELECT count(*) FROM c"
+)
+DRIVERS = ("psycopg", "psycopg_async", "asyncpg", "pymysql", "asyncmy")
+
+
+@contextmanager
+def guarded(engine, **options):
+    """The engine under guard, let go at the end, whatever came between."""
+    protection = protect(engine, settings=DbSettings(**options))
+    try:
+        yield protection
+    finally:
+        protection.undo()
+
+
+@pytest.fixture
+def heard():
+    """The events of the test, in their order."""
+    found = []
+    stop = listen(found.append)
+    yield found
+    stop()
+
+
+@pytest.fixture
+def sqlite(tmp_path):
+    """An engine on a file, with room for two connections."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'one.db'}", pool_size=2, max_overflow=0)
+    yield engine
+    engine.dispose()
+
+
+class Lateness:
+    """How late a timer that does nothing else rings in this run, at its worst."""
+
+    def __enter__(self):
+        self.seconds = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self):
+        while not self._stop.is_set():
+            began = time.monotonic()
+            self._stop.wait(0.01)
+            self.seconds = max(self.seconds, time.monotonic() - began - 0.01)
+
+
+@contextmanager
+def silent_server():
+    """A server that accepts, reads, and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0.05)
+        taken, over = [], threading.Event()
+
+        def accept():
+            while not over.is_set():
+                try:
+                    taken.append(listening.accept()[0])
+                except TimeoutError:
+                    continue
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            over.set()
+            thread.join()
+            for connection in taken:
+                connection.close()
+
+
+def took(work) -> tuple[float, BaseException | None]:
+    """How long it took, and what it raised."""
+    began = time.monotonic()
+    try:
+        work()
+    except Exception as error:
+        return time.monotonic() - began, error
+    return time.monotonic() - began, None
+
+
+def run_bounded(work):
+    """Run a coroutine function; the guard's own promise is not what bounds the test."""
+
+    async def bounded():
+        async with asyncio.timeout(GUARD_SECONDS):
+            return await work()
+
+    return asyncio.run(bounded())
+
+
+def url_of(driver: str, host: str) -> str:
+    """A URL for the driver at the address."""
+    database = "mysql" if driver in {"pymysql", "asyncmy"} else "postgres"
+    user = "root" if database == "mysql" else "postgres"
+    kind = "mariadb" if database == "mysql" else "postgresql"
+    return f"{kind}+{driver}://{user}@{host}/{database}"
+
+
+def is_async(driver: str) -> bool:
+    return driver in {"psycopg_async", "asyncpg", "asyncmy", "aiosqlite"}
+
+
+def call(driver, url, statement, **settings):
+    """Run one statement under guard on a new engine, and return how long it took, and the error."""
+    if is_async(driver):
+
+        async def work():
+            engine = create_async_engine(url, pool_size=1, max_overflow=0)
+            with guarded(engine, **settings):
+                began = time.monotonic()
+                try:
+                    async with engine.connect() as connection:
+                        began = time.monotonic() if statement else began
+                        await connection.execute(text(statement or "SELECT 1"))
+                except Exception as error:
+                    return time.monotonic() - began, error
+                finally:
+                    await engine.dispose()
+            return time.monotonic() - began, None
+
+        return run_bounded(work)
+    engine = create_engine(url, pool_size=1, max_overflow=0)
+    with guarded(engine, **settings):
+        began = time.monotonic()
+        try:
+            with engine.connect() as connection:
+                began = time.monotonic() if statement else began
+                connection.execute(text(statement or "SELECT 1"))
+        except Exception as error:
+            return time.monotonic() - began, error
+        finally:
+            engine.dispose()
+    return time.monotonic() - began, None
+
+
+# -- putting on and taking off --
+
+
+def test_protecting_twice_is_one_protection(sqlite):
+    """A second protect() returns the first protection and changes nothing."""
+    with guarded(sqlite) as protection:
+        before = (type(sqlite.pool), sqlite.dialect.do_execute)
+
+        again = protect(sqlite, name="other")
+
+        assert again is protection
+        assert (type(sqlite.pool), sqlite.dialect.do_execute) == before
+
+
+def test_undoing_leaves_pool_and_dialect_as_they_were(sqlite):
+    """After undo() no method, class or attribute of ours is left, and the engine works."""
+    pool = sqlite.pool
+    with sqlite.connect() as connection:
+        connection.execute(text("SELECT 1"))
+    before = set(sqlite.dialect.__dict__)
+    protection = protect(sqlite)
+    with sqlite.connect() as connection:
+        connection.execute(text("SELECT 1"))
+
+    protection.undo()
+    protection.undo()
+
+    assert type(pool) is QueuePool
+    assert set(sqlite.dialect.__dict__) - {"_has_events", "dispatch"} == before
+    assert "_shipworthy_gate" not in pool.__dict__
+    with sqlite.connect() as connection:
+        assert connection.scalar(text("SELECT 1")) == 1
+
+
+def test_the_pool_still_says_its_class(sqlite):
+    """Whoever asks the pool for its class, or its logger's name, gets SQLAlchemy's."""
+    with guarded(sqlite):
+        pool = sqlite.pool
+
+        assert pool.__class__ is QueuePool
+        assert isinstance(pool, QueuePool)
+        assert f"{type(pool).__module__}.{type(pool).__name__}" == "sqlalchemy.pool.impl.QueuePool"
+
+
+def test_a_disposed_engine_is_still_under_guard(sqlite):
+    """dispose() makes a new pool, whose checkouts are counted and bounded as before."""
+    with guarded(sqlite, checkout_seconds=0.01, deadlocks="wait") as protection:
+        sqlite.dispose()
+
+        with sqlite.connect(), sqlite.connect(), pytest.raises(PoolTimeoutOfSqlalchemy):
+            sqlite.connect()
+
+        assert protection.statistics().timeouts == 1
+
+
+def test_a_connection_that_was_out_before_comes_back_and_counts(sqlite):
+    """A live engine comes under guard with its connections out: they take up room until back."""
+    early = sqlite.connect()
+    with guarded(sqlite, checkout_seconds=0.01, deadlocks="wait") as protection:
+        assert protection.statistics().in_use == 1
+        with sqlite.connect(), pytest.raises(PoolTimeoutOfSqlalchemy):
+            sqlite.connect()
+
+        early.close()
+
+        assert protection.statistics().in_use == 0
+        with sqlite.connect(), sqlite.connect():
+            assert protection.statistics().in_use == 2
+
+
+def test_a_connection_that_is_out_when_the_guard_goes_returns_as_usual(sqlite):
+    """undo() with a connection out leaves a pool that has all its connections in the end."""
+    protection = protect(sqlite)
+    connection = sqlite.connect()
+
+    protection.undo()
+    connection.close()
+
+    assert sqlite.pool.checkedout() == 0
+    with sqlite.connect(), sqlite.connect():
+        assert sqlite.pool.checkedout() == 2
+
+
+def test_an_engine_that_nobody_has_any_more_is_let_go(tmp_path):
+    """Under guard or not, a dropped engine is collected with its pool."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'x.db'}")
+    protect(engine, name="dropped")
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+    engine.dispose()
+    watched = weakref.ref(engine.pool)
+
+    del engine, connection
+    gc.collect()
+
+    assert watched() is None
+    assert "dropped" not in {protection.name for protection in protections()}
+
+
+def test_all_engines_are_protected_on_first_use_whenever_made(tmp_path):
+    """protect_all() reaches engines made before and after, sync and async, and gives all back."""
+    made = partial(create_engine, pool_size=1, max_overflow=0)
+    early, warm = (made(f"sqlite:///{tmp_path / name}.db") for name in ("early", "warm"))
+    with warm.connect() as connection:
+        connection.execute(text("SELECT 1"))
+    undo = protect_all(DbSettings())
+    late = made(f"sqlite:///{tmp_path / 'late'}.db")
+
+    async def use_async():
+        engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'a'}.db", pool_size=1)
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+            count = len(protections())
+        await engine.dispose()
+        return count
+
+    for engine in (early, warm, late):
+        with engine.connect() as connection:
+            assert connection.scalar(text("SELECT 1")) == 1
+    for engine in (early, warm, late):
+        with engine.connect(), pytest.raises(PoolDeadlock):
+            engine.connect()
+    with_async = run_bounded(use_async)
+    names = [protection.name for protection in protections()]
+    undo()
+
+    assert with_async == 4
+    assert names[:3] == ["main", "main-2", "main-3"]
+    assert protections() == ()
+    for engine in (early, warm, late):
+        assert type(engine.pool) is QueuePool
+        engine.dispose()
+
+
+def test_a_pool_made_without_an_engine_is_guarded_by_its_permits(tmp_path):
+    """protect_all() also reaches a bare pool, which has no dialect to put spans around."""
+    import sqlite3
+
+    pool = QueuePool(lambda: sqlite3.connect(tmp_path / "x.db"), pool_size=1, max_overflow=0)
+    undo = protect_all(DbSettings())
+    pool.connect().close()
+
+    first = pool.connect()
+    with pytest.raises(PoolDeadlock):
+        pool.connect()
+
+    first.close()
+    undo()
+    pool.dispose()
+
+
+# -- errors stay what they were --
+
+
+def test_an_error_keeps_its_class_and_says_its_phase(sqlite):
+    """A constraint is still an IntegrityError, with the phase it arose in."""
+    with guarded(sqlite), sqlite.connect() as connection:
+        connection.execute(text("CREATE TABLE t (id INTEGER PRIMARY KEY)"))
+        connection.execute(text("INSERT INTO t VALUES (1)"))
+
+        with pytest.raises(sqlalchemy.exc.IntegrityError) as caught:
+            connection.execute(text("INSERT INTO t VALUES (1)"))
+
+    assert caught.value.__shipworthy_phase__ == "statement"
+    assert caught.value.orig.__shipworthy_phase__ == "statement"
+    assert not hasattr(caught.value, "__shipworthy_cut__")
+
+
+def test_a_failed_commit_says_that_it_was_the_commit(sqlite):
+    """What fails in COMMIT is told apart from what fails in a statement."""
+    with guarded(sqlite), sqlite.connect() as connection:
+        connection.execute(text("PRAGMA foreign_keys = ON"))
+        connection.execute(text("CREATE TABLE p (id INTEGER PRIMARY KEY)"))
+        connection.execute(
+            text("CREATE TABLE c (p INTEGER REFERENCES p(id) DEFERRABLE INITIALLY DEFERRED)")
+        )
+        connection.commit()
+        connection.execute(text("INSERT INTO c VALUES (1)"))
+
+        with pytest.raises(sqlalchemy.exc.IntegrityError) as caught:
+            connection.commit()
+
+        connection.rollback()
+    assert caught.value.__shipworthy_phase__ == "commit"
+
+
+def test_a_connect_that_fails_says_so_on_the_error(tmp_path):
+    """What never reached the database is told apart, too."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'no' / 'such' / 'folder.db'}")
+    with guarded(engine), pytest.raises(OperationalError) as caught:
+        engine.connect()
+
+    assert caught.value.__shipworthy_phase__ == "connect"
+
+
+# -- deadlines --
+
+
+def test_a_slow_statement_is_named_and_let_finish(sqlite, heard):
+    """Past the length of warning the line is named; the result is delivered all the same."""
+    with guarded(sqlite, statement_warn_seconds=1e-9) as protection, sqlite.connect() as connection:
+        assert connection.scalar(text("SELECT 1")) == 1
+
+        slow = next(fact for fact in heard if isinstance(fact, StatementSlow))
+        assert "test_guard.py" in slow.at
+        assert protection.statistics().slow == 1
+
+
+def test_the_deadline_of_the_request_cuts_sooner_than_the_setting(sqlite, heard):
+    """A statement ends with the request it works for; SQLite's connection lives on."""
+    with guarded(sqlite) as protection, sqlite.connect() as connection:
+        with deadline_scope(time.monotonic() + 0.1), Lateness() as late:
+            seconds, error = took(lambda: connection.execute(text(LONG_QUERY)))
+
+        assert isinstance(error, OperationalError)
+        assert seconds < 0.1 + TOLERANCE_SECONDS + late.seconds
+        assert error.__shipworthy_cut__ > 0.05
+        assert "was not done after" in error.__notes__[0]
+        assert connection.scalar(text("SELECT 1")) == 1
+        assert protection.statistics().cuts == 1
+        assert [fact.phase for fact in heard if isinstance(fact, DeadlineCut)] == ["statement"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("driver", ["pysqlite", "aiosqlite"])
+def test_a_long_query_of_sqlite_is_interrupted_at_its_deadline(driver, tmp_path):
+    """Both SQLite drivers come back in time with SQLite's own error."""
+    with Lateness() as late:
+        seconds, error = call(
+            driver,
+            f"sqlite+{driver}:///{tmp_path / 'x.db'}",
+            LONG_QUERY,
+            statement_seconds=0.3,
+            statement_warn_seconds=0.2,
+        )
+
+    assert "interrupted" in str(error)
+    assert 0.3 <= seconds < 0.3 + TOLERANCE_SECONDS + late.seconds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_silent_peer_at_connect_costs_the_deadline_and_no_more(driver):
+    """The server takes the connection and says nothing: each driver is back in time."""
+    with silent_server() as port, Lateness() as late:
+        seconds, error = call(driver, url_of(driver, f"127.0.0.1:{port}"), "", connect_seconds=0.5)
+
+    assert isinstance(error, (DBAPIError, TimeoutError))
+    assert error.__shipworthy_phase__ == "connect"
+    assert 0.5 <= seconds < 0.5 + TOLERANCE_SECONDS + late.seconds
+
+
+# -- the process forks, the loop is another --
+
+
+def test_a_child_of_a_fork_makes_connections_of_its_own(postgres_url):
+    """After a fork the child does not use the parent's socket, and the parent goes on."""
+    engine = create_engine(postgres_url, pool_size=1, max_overflow=0)
+    with guarded(engine):
+        with engine.connect() as connection:
+            mine = connection.scalar(text("SELECT pg_backend_pid()"))
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                with engine.connect() as connection:
+                    os.write(
+                        writing, str(connection.scalar(text("SELECT pg_backend_pid()"))).encode()
+                    )
+                status = 0
+            finally:
+                os._exit(status)
+        os.close(writing)
+        _, status = os.waitpid(child, 0)
+        theirs = int(os.read(reading, 100) or 0)
+        os.close(reading)
+        with engine.connect() as connection:
+            again = connection.scalar(text("SELECT pg_backend_pid()"))
+        engine.dispose()
+
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert theirs not in {0, mine}
+    assert again == mine
+
+
+@pytest.mark.slow
+def test_a_connection_of_another_running_loop_is_refused_with_both_named(postgres_url):
+    """One engine in two loops at once: a sentence, in place of a hang or a torn protocol."""
+    url = postgres_url.replace("+psycopg", "+asyncpg")
+    engine = create_async_engine(url, pool_size=1, max_overflow=0)
+    ready, over = threading.Event(), threading.Event()
+
+    async def first():
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+        ready.set()
+        while not over.is_set():
+            await asyncio.sleep(0.01)
+        await engine.dispose()
+
+    async def second():
+        async with engine.connect():
+            pass
+
+    with guarded(engine) as protection:
+        thread = threading.Thread(target=asyncio.run, args=(first(),), name="the first loop")
+        thread.start()
+        ready.wait(10)
+        with pytest.raises(WrongLoop, match=r"the first loop.*MainThread") as caught:
+            run_bounded(second)
+        assert protection.statistics().in_use == 0
+        over.set()
+        thread.join(10)
+
+    assert isinstance(caught.value, RuntimeError)
+
+
+@pytest.mark.slow
+# What the first loop leaves open is said by asyncpg and asyncio, with the guard and without.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_connection_of_a_loop_that_is_over_is_replaced(postgres_url, caplog):
+    """Two asyncio.run() one after the other on one engine: the second connects anew, quietly."""
+    url = postgres_url.replace("+psycopg", "+asyncpg")
+    engine = create_async_engine(url, pool_size=1, max_overflow=0)
+
+    async def ask():
+        async with engine.connect() as connection:
+            return await connection.scalar(text("SELECT pg_backend_pid()"))
+
+    async def ask_and_close():
+        try:
+            return await ask()
+        finally:
+            await engine.dispose()
+
+    with guarded(engine):
+        first, second = run_bounded(ask), run_bounded(ask_and_close)
+
+    assert first != second
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+    gc.collect()
+
+
+def test_pools_without_a_limit_are_guarded_too(tmp_path):
+    """A NullPool has no permits to wait for, and its statements have deadlines all the same."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'x.db'}", poolclass=NullPool)
+    with guarded(engine) as protection:
+        with engine.connect(), engine.connect():
+            assert protection.statistics().in_use == 2
+        with deadline_scope(time.monotonic() + 0.05), engine.connect() as connection:
+            _, error = took(lambda: connection.execute(text(LONG_QUERY)))
+
+    assert error.__shipworthy_cut__ > 0
+    assert protection.statistics().capacity is None
+
+
+def test_a_memory_database_of_one_thread_nests_as_ever():
+    """SingletonThreadPool hands its one connection out again and again."""
+    engine = create_engine("sqlite://")
+    with guarded(engine), engine.connect() as outer, engine.connect() as inner:
+        outer.execute(text("CREATE TABLE t (id INTEGER)"))
+        assert inner.scalar(text("SELECT count(*) FROM t")) == 0
+    engine.dispose()

@@ -1,0 +1,78 @@
+"""The hook of `run`: every engine is protected, whenever SQLAlchemy is imported."""
+
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+import sqlalchemy as sa
+
+from shipworthy.db import DatabasesUnguarded, DbSettings, install, protections
+from shipworthy.events import listen
+
+pytestmark = pytest.mark.slow
+
+
+def told_by(script: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_an_engine_made_after_the_import_of_the_application_is_protected():
+    """Nothing of SQLAlchemy is loaded before the application asks for it."""
+    script = (
+        "import sys\n"
+        "from shipworthy import db\n"
+        "db.install()\n"
+        "before = 'sqlalchemy' in sys.modules\n"
+        "import sqlalchemy as sa\n"
+        "engine = sa.create_engine('sqlite://')\n"
+        "engine.connect().close()\n"
+        "print(before, [protection.name for protection in db.protections()])\n"
+    )
+
+    assert told_by(script) == "False ['main']"
+
+
+def test_an_engine_that_was_there_before_is_protected_on_its_next_use():
+    """And taken back, it is what it was."""
+    engine = sa.create_engine("sqlite://")
+    undo = install()
+    with engine.connect():
+        names = [protection.name for protection in protections()]
+    undo()
+    with engine.connect():
+        after = protections()
+    engine.dispose()
+
+    assert (names, after) == (["main"], ())
+
+
+def test_off_leaves_engines_alone():
+    """The mode is asked for by whoever is in trouble with us."""
+    engine = sa.create_engine("sqlite://")
+    undo = install(DbSettings(mode="off"))
+    with engine.connect():
+        found = protections()
+    undo()
+    engine.dispose()
+
+    assert found == ()
+
+
+def test_an_sqlalchemy_that_we_do_not_know_is_left_alone_and_named(monkeypatch):
+    """The import of the application does not fail for us."""
+    strange = ModuleType("sqlalchemy")
+    strange.__version__ = "0.9"
+    facts = []
+    monkeypatch.setitem(sys.modules, "sqlalchemy", strange)
+    monkeypatch.setitem(sys.modules, "shipworthy.db.guard", None)
+    stop = listen(facts.append, DatabasesUnguarded)
+    install()()
+    stop()
+
+    assert len(facts) == 1
+    assert "SQLAlchemy 0.9" in facts[0].what
