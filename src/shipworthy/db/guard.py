@@ -453,7 +453,8 @@ class OwnConnection:
     def close(self) -> None:
         """Close it, in the time of a rollback at most."""
         if self.dbapi_connection is not None:
-            with suppress(Exception):  # it may be gone already
+            # It may be gone already, and so may its event loop.
+            with suppress(self._dialect.loaded_dbapi.Error, OSError, RuntimeError):
                 self._within(self._dialect.do_close, self._protection.settings.reset_seconds or 1.0)
             self.dbapi_connection = None
 

@@ -17,7 +17,7 @@ _KIND: Final = "urn:shipworthy:problem:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Explanation:
     """One problem (RFC 9457) to be; `kind` is its type, `retry_after_seconds` its header."""
 
     status: int
@@ -33,40 +33,40 @@ class Reply:
         return ((b"retry-after", b"%d" % ceil(self.retry_after_seconds)),)
 
 
-FAILED: Final = Reply(
+FAILED: Final = Explanation(
     status=500,
     detail="The service failed while it worked on this request; its log has the reason under the "
     "id.",
 )
-_LATE: Final = Reply(
+_LATE: Final = Explanation(
     status=504,
     detail="Something that this request needs did not answer in time; the log has which, under the "
     "id.",
 )
-_AWAY: Final = Reply(
+_AWAY: Final = Explanation(
     status=503,
     kind=f"{_KIND}database-unavailable",
     detail="A database that this request needs cannot be reached now.",
     retry_after_seconds=1.0,
 )
-_OF_A_DATABASE: Final[Mapping[Outcome, Reply]] = {
+_OF_A_DATABASE: Final[Mapping[Outcome, Explanation]] = {
     Outcome.NOT_SENT: _AWAY,
     Outcome.LOST: _AWAY,
     Outcome.OVERLOAD: _AWAY,
     Outcome.DEADLINE: _LATE,
-    Outcome.RERUN: Reply(
+    Outcome.RERUN: Explanation(
         status=409,
         kind=f"{_KIND}contention",
         detail="Others were changing the same data, so the database gave this change up.",
         retry_after_seconds=1.0,
     ),
-    Outcome.READ_ONLY: Reply(
+    Outcome.READ_ONLY: Explanation(
         status=503,
         kind=f"{_KIND}read-only",
         detail="The database takes no changes now.",
         retry_after_seconds=5.0,
     ),
-    Outcome.AMBIGUOUS: Reply(
+    Outcome.AMBIGUOUS: Explanation(
         status=500,
         kind=f"{_KIND}lost-commit",
         detail="The connection was lost while the change was being made: whether it took effect "
@@ -75,17 +75,17 @@ _OF_A_DATABASE: Final[Mapping[Outcome, Reply]] = {
 }
 
 
-def answer_for(error: BaseException) -> Reply:
+def answer_for(error: BaseException) -> Explanation:
     """Return what a client is told of `error`; `FAILED` where there is nothing it could do."""
     if isinstance(error, Rejected):
-        return Reply(
+        return Explanation(
             status=error.status,
             detail=error.public_detail,
             kind=kind_of(error),
             retry_after_seconds=error.retry_after_seconds,
         )
     if isinstance(error, RequestInvalid):
-        return Reply(status=error.status, detail=str(error), kind=kind_of(error))
+        return Explanation(status=error.status, detail=str(error), kind=kind_of(error))
     if isinstance(error, DeadlinePassed):
         return _LATE
     outcome = database_outcome(error)

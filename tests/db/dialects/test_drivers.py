@@ -129,11 +129,11 @@ def test_pymysql_is_cut_while_it_shakes_hands():
             self.options = options
 
         def connect(self):
-            near, self.far = socket.socketpair()
-            self._sock = near
-            guarded.cut()
-            if near.recv(1) == b"":
-                raise Late("lost")
+            self._sock, far = socket.socketpair()
+            with self._sock as near, far:
+                guarded.cut()
+                if near.recv(1) == b"":
+                    raise Late("lost")
 
     with pytest.raises(Late):
         driver.connect(dialect("pymysql"), Connection, guarded, (), {"connect_timeout": 1})
