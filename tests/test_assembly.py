@@ -605,3 +605,43 @@ async def _get(app, path):
         receive,
         send,
     )
+
+
+async def test_keys_need_a_database_to_keep_the_answers_in(settled, tmp_path):
+    """Said at once, with what to set and what to run."""
+    with pytest.raises(SettingsInvalid, match="and run `shipworthy db migrate` there"):
+        harden(service(), settings=settled(SHIPWORTHY_IDEMPOTENCY__MODE="enforce"))
+
+
+def test_the_guard_of_the_keys_lives_and_ends_with_the_application(settled, tmp_path, heard):
+    """Its table is not there, which is said; requests with a key are refused until it is."""
+    environ = {
+        "SHIPWORTHY_IDEMPOTENCY__MODE": "enforce",
+        "SHIPWORTHY_DB__URL": f"sqlite:///{tmp_path / 'keys.db'}",
+    }
+    app = harden(service(), settings=settled(**environ))
+
+    with TestClient(app) as client:
+        refused = client.post("/who", headers={"Idempotency-Key": "abc"})
+        components = app.lifecycle.components
+
+    assert refused.status_code == 503
+    assert {"application", "databases", "idempotency"} <= set(components)
+    assert app.lifecycle.phase is Phase.STOPPED
+
+
+def test_door_and_replay_can_be_left_out(settled):
+    """What is off is not in the line; by default both are."""
+    standing = harden(service(), settings=settled())
+    off = harden(
+        service(), settings=settled(SHIPWORTHY_WEB__DOOR="off", SHIPWORTHY_WEB__REPLAY="off")
+    )
+    unguarded = harden(service(), settings=settled(SHIPWORTHY_DB__MODE="off"))
+
+    def names(app):
+        text = app.registry.snapshot()
+        return {name for name in ("shipworthy_web_replays_total",) if name in str(text)}
+
+    assert names(standing)
+    assert not names(off)
+    assert not names(unguarded)

@@ -1,13 +1,16 @@
 """The command line."""
 
 import contextlib
+import http.server
 import json
 import os
 import pty
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
+import threading
 
 import pytest
 from typer.testing import CliRunner
@@ -15,7 +18,21 @@ from typer.testing import CliRunner
 import shipworthy
 from shipworthy.cli import app
 
-COMMANDS = [[], ["run"], ["demo"], ["config"], ["config", "show"], ["config", "check"]]
+COMMANDS = [
+    [],
+    ["run"],
+    ["demo"],
+    ["config"],
+    ["config", "show"],
+    ["config", "check"],
+    ["db"],
+    ["db", "check"],
+    ["db", "migrate"],
+    ["breakers"],
+    ["breakers", "list"],
+    ["breakers", "isolate"],
+    ["breakers", "close"],
+]
 
 
 @pytest.fixture(autouse=True)
@@ -310,3 +327,281 @@ def test_a_dry_run_of_an_app_that_is_not_there_fails(call):
 
     assert result.exit_code == 3
     assert "nowhere_at_all" in result.stderr
+
+
+# -- db --
+
+PROJECT = """
+[alembic]
+script_location = {folder}/migrations
+path_separator = os
+sqlalchemy.url = sqlite:///{folder}/app.db
+"""
+ENV_PY = """
+from alembic import context
+
+context.configure(connection=context.config.attributes["connection"])
+with context.begin_transaction():
+    context.run_migrations()
+"""
+REVISION = """
+from alembic import op
+
+revision, down_revision = "r1", None
+
+
+def upgrade():
+    op.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    op.execute("UPDATE t SET id = 1")
+    op.execute("DELETE FROM big")
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """An Alembic project with one revision, and a table with three rows that it empties."""
+    (tmp_path / "migrations" / "versions").mkdir(parents=True)
+    (tmp_path / "alembic.ini").write_text(PROJECT.format(folder=tmp_path))
+    (tmp_path / "migrations" / "env.py").write_text(ENV_PY)
+    (tmp_path / "migrations" / "versions" / "r1.py").write_text(REVISION)
+    connection = sqlite3.connect(tmp_path / "app.db")
+    connection.executescript("CREATE TABLE big (id INTEGER); INSERT INTO big VALUES (1), (2), (3)")
+    connection.close()
+    return tmp_path
+
+
+def test_a_database_that_waits_for_a_revision_is_not_well(call, project):
+    """Exit 1, with what is there and what waits; after the migration, exit 0."""
+    before = call("db", "check")
+    migrated = call("db", "migrate")
+    after = call("db", "check")
+
+    assert before.exit_code == 1
+    assert "these revisions wait: r1; run `shipworthy db migrate`" in before.output
+    assert migrated.exit_code == 0
+    assert migrated.output.endswith("running r1: \ndone: 1 revisions applied\n")
+    assert after.exit_code == 0
+    assert re.search(r"our tables +version 1\n", after.output)
+    assert re.search(r"revisions +all applied\n", after.output)
+
+
+def test_a_check_is_printed_as_json(call, project):
+    """With the stable names of its facts."""
+    result = call("db", "check", "--json", "--large-rows", "2")
+
+    facts = json.loads(result.stdout)
+    assert list(facts) == [
+        "url",
+        "server",
+        "version",
+        "tables",
+        "connections",
+        "pending",
+        "findings",
+        "problems",
+    ]
+    assert facts["pending"] == ["r1"]
+    assert facts["findings"][0]["rule"] == "delete-every-row"
+    assert facts["findings"][0]["refused"] is True
+
+
+def test_a_migration_that_would_lock_a_large_table_is_refused(call, project):
+    """Exit 1, one line for each reason on standard error, and nothing was done."""
+    refused = call("db", "migrate", "--large-rows", "2")
+    accepted = call("db", "migrate", "--large-rows", "2", "--accept", "delete-every-row")
+
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith("shipworthy: r1, line 5: delete-every-row: DELETE of every")
+    assert accepted.exit_code == 0
+
+
+def test_a_dry_run_prints_sql_and_what_is_wrong_with_it(call, project):
+    """What it prints is SQL with comments; with --json, facts."""
+    result = call("db", "migrate", "--sql", "--large-rows", "2")
+    facts = json.loads(call("db", "migrate", "--dry-run", "--json").stdout)
+
+    assert result.exit_code == 1
+    assert "CREATE TABLE t (id INTEGER PRIMARY KEY);" in result.output
+    assert "-- locks: r1, line 5: delete-every-row" in result.output
+    assert "-- refused: r1, line 5: delete-every-row" in result.output
+    assert [one["revision"] for one in facts["pending"]] == ["r1"]
+    assert call("db", "migrate").exit_code == 0
+    assert call("db", "migrate", "--dry-run").output == "-- nothing to apply\n"
+
+
+def test_a_revision_that_cannot_be_read_is_said_in_a_dry_run(call, project):
+    """Nobody takes silence for a good sign."""
+    path = project / "migrations" / "versions" / "r1.py"
+    path.write_text(path.read_text() + "    op.get_bind().execute(None).one()\n")
+
+    assert "-- cannot be read without being run: " in call("db", "migrate", "--dry-run").output
+
+
+def test_our_tables_can_be_left_out_and_taken_away(call, project):
+    """And nothing else is done then."""
+    without = call("db", "migrate", "--without-ours", "--json")
+    nothing = call("db", "migrate", "--remove-ours")
+    call("db", "migrate")
+    removed = call("db", "migrate", "--remove-ours", "--json")
+    both = call("db", "migrate", "--remove-ours", "--dry-run")
+
+    assert json.loads(without.stdout)["applied"] == ["r1"]
+    assert json.loads(without.stdout)["ours"] == []
+    assert nothing.output == "there are no tables of ours\n"
+    assert "dropped the table shipworthy_schema" in json.loads(removed.stdout)["removed"]
+    assert both.exit_code == 2
+
+
+def test_without_a_project_only_our_tables_are_made(call, tmp_path):
+    """And that is said."""
+    result = call("db", "migrate", "--database", f"sqlite:///{tmp_path / 'new.db'}")
+
+    assert result.exit_code == 0
+    assert "there is no Alembic project here" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["db", "check"], 2, "no database is named"),
+        (["db", "check", "--database", "nonsense"], 2, "the database URL cannot be used"),
+        (["db", "check", "--database", "sqlite:///no.db"], 1, "there is no file 'no.db'"),
+        (["db", "check", "--alembic", "no.ini"], 2, "there is no file no.ini"),
+        (["db", "migrate", "--database", "sqlite://", "--lock-wait", "5"], 2, "5"),
+    ],
+)
+def test_what_a_database_command_cannot_do_is_one_sentence(call, arguments, code, sentence):
+    """Exit 2 for what was written wrong, 1 where the answer is no."""
+    result = call(*arguments)
+
+    assert result.exit_code == code
+    assert sentence in result.stderr
+
+
+def test_a_failed_migration_says_what_stays(call, project):
+    """Exit 1; the revision can be run again."""
+    connection = sqlite3.connect(project / "app.db")
+    connection.execute("DROP TABLE big")
+    connection.close()
+
+    result = call("db", "migrate")
+
+    assert result.exit_code == 1
+    assert "revision r1 failed: OperationalError: no such table: big" in result.stderr
+
+
+# -- breakers (a whole service answers in tests/flows/test_breakers.py) --
+
+ONE = {
+    "worker": 4711,
+    "name": "db:main",
+    "state": "open",
+    "because": "the last 5 calls were refused",
+    "for_seconds": 3.4,
+    "window_calls": 20,
+    "window_failures": 12,
+}
+
+
+@pytest.fixture
+def port():
+    """An operations port that answers with `said`, and keeps what it was asked in `asked`."""
+
+    class Port(http.server.BaseHTTPRequestHandler):
+        said, asked = {"breakers": [ONE], "silent": []}, []
+
+        def do_GET(self):
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            self.asked.append((self.command, self.path, self.headers["authorization"], body))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(self.said).encode())
+
+        do_POST = do_GET
+
+        def log_message(self, *_): ...
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Port) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        Port.number = server.server_port
+        yield Port
+        server.shutdown()
+        thread.join()
+
+
+def test_breakers_are_found_and_opened_by_the_settings_of_the_service(call, port, tmp_path):
+    """Its own file says where it is and what opens it; nothing of the token is printed."""
+    (tmp_path / "shipworthy.toml").write_text(
+        f"[operations]\nport = {port.number}\ntoken = 'a-token-of-the-file'\n"
+    )
+
+    result = call("breakers", "list")
+
+    assert result.exit_code == 0
+    assert re.split(r"  +", result.stdout.strip()) == [
+        "db:main", "4711", "open", "3 s", "12 of 20 failed", "the last 5 calls were refused",
+    ]  # fmt: skip
+    assert port.asked == [("GET", "/api/breakers", "Bearer a-token-of-the-file", b"")]
+    assert "a-token" not in result.output
+
+
+def test_options_win_over_the_settings(call, port):
+    """Another service, another token; a reason goes with an isolation."""
+    options = ["--ops", f"http://127.0.0.1:{port.number}", "--token", "of-the-option"]
+    environ = {"SHIPWORTHY_OPERATIONS__TOKEN": "of-the-environment"}
+
+    isolated = call("breakers", "isolate", "db:main", "--because", "a test", *options, **environ)
+    closed = call("breakers", "close", "db:main", *options[:2], **environ)
+
+    assert (isolated.exit_code, closed.exit_code) == (0, 0)
+    assert port.asked == [
+        ("POST", "/api/breakers/db:main/isolate", "Bearer of-the-option", b'{"because":"a test"}'),
+        ("POST", "/api/breakers/db:main/close", "Bearer of-the-environment", b""),
+    ]
+
+
+def test_breakers_are_printed_as_the_port_tells_them(call, port):
+    """With --json a program gets the whole."""
+    result = call("breakers", "list", "--json", "--ops", f"http://127.0.0.1:{port.number}")
+
+    assert json.loads(result.stdout) == port.said
+
+
+def test_no_breaker_is_said_as_such(call, port):
+    """An empty answer would look like a failure."""
+    port.said = {"breakers": [], "silent": []}
+
+    result = call("breakers", "list", "--ops", f"http://127.0.0.1:{port.number}")
+
+    assert result.exit_code == 0
+    assert result.stdout.startswith("there are no breakers: ")
+
+
+def test_a_worker_that_says_nothing_is_named(call, port):
+    """What is known is printed, and exit 1 says that it is not all."""
+    port.said = {"breakers": [ONE], "silent": [4712]}
+
+    result = call("breakers", "list", "--ops", f"http://127.0.0.1:{port.number}")
+
+    assert result.exit_code == 1
+    assert "db:main" in result.stdout
+    assert result.stderr == "shipworthy: worker 4712 did not answer in time; ask again\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "sentence"),
+    [
+        (["--ops", "http://127.0.0.1:1"], 1, "nobody answers as an operations port at http://127"),
+        (["--ops", "127.0.0.1:9000"], 2, "'127.0.0.1:9000' is no address of an operations port"),
+        (["--config", "none.toml"], 2, "settings file none.toml: does not exist"),
+    ],
+)
+@pytest.mark.parametrize("verb", [["list"], ["isolate", "db:main"], ["close", "db:main"]], ids=str)
+def test_a_port_that_cannot_be_asked_is_one_sentence(call, verb, options, code, sentence):
+    """1 where nobody answers, 2 for what was written wrong."""
+    result = call("breakers", *verb, *options)
+
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert sentence in result.stderr
+    assert result.stderr.count("\n") == 1

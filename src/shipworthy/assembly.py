@@ -11,6 +11,7 @@ from typing_extensions import override
 from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.context import log_fields
 from shipworthy.db import DbSettings, Prober, db_metrics
+from shipworthy.errors import SettingsInvalid
 from shipworthy.events import Event, listen
 from shipworthy.lifecycle import (
     Check,
@@ -23,7 +24,7 @@ from shipworthy.lifecycle import (
     also_on,
 )
 from shipworthy.redact import redact
-from shipworthy.resilience import resilience_metrics
+from shipworthy.resilience import ResilienceSettings, resilience_metrics
 from shipworthy.settings import Loaded, load
 from shipworthy.telemetry import (
     LogSettings,
@@ -38,12 +39,16 @@ from shipworthy.web import (
     App,
     AppLifespan,
     Correlation,
+    DoorGuard,
     DrainGate,
+    Idempotency,
+    IdempotencySettings,
     InFlight,
     Line,
     Probes,
     Problems,
     Receive,
+    Replay,
     Scope,
     Send,
     WebSettings,
@@ -159,7 +164,8 @@ class _Hull:
     def __init__(self, app: Any, settings: Loaded, *, before: "_Hull | None" = None) -> None:
         web = settings.of(WebSettings)
         self._settings = settings.of(LifecycleSettings)
-        self._required = settings.of(DbSettings).required
+        databases = settings.of(DbSettings)
+        self._required = databases.required
         now = SYSTEM_CLOCK.now
         observe(app)
         if framework_of(app).kind == "wsgi":
@@ -207,6 +213,9 @@ class _Hull:
                 Access(self.registry, log, in_flight=self.in_flight.__len__, now=now),
                 self._probes,
                 self._gate,
+                *self._door(app, web, databases),
+                *self._idempotency(settings, before),
+                *self._replay(settings),
             ),
             answers=Problems(
                 mode=web.problems,
@@ -215,6 +224,54 @@ class _Hull:
             ),
             route_of=route_finder(app),
             now=now,
+        )
+
+    def _door(self, app: Any, web: WebSettings, databases: DbSettings) -> tuple[DoorGuard, ...]:
+        """Return the door, none where it is off or no request could need it.
+
+        A WSGI application does all its work for a request in one thread, and waits for no other.
+        """
+        if web.door == "off" or databases.mode == "off" or framework_of(app).kind == "wsgi":
+            return ()
+        wait_seconds = databases.checkout_seconds
+        return (
+            DoorGuard(
+                self.registry, mode=web.door, wait_seconds=wait_seconds, now=SYSTEM_CLOCK.now
+            ),
+        )
+
+    def _idempotency(self, settings: Loaded, before: "_Hull | None") -> tuple[Idempotency, ...]:
+        """Return the guard of the keys, none where it is off; it keeps them in `db.url`."""
+        keys = settings.of(IdempotencySettings)
+        if keys.mode == "off":
+            return ()
+        url = settings.of(DbSettings).url.reveal()
+        if not url:
+            missing = (
+                f"idempotency.mode = {keys.mode} needs a database to keep the answers in: set "
+                f"db.url, and run `shipworthy db migrate` there once"
+            )
+            raise SettingsInvalid([missing])
+        from shipworthy.db import KeyStore
+
+        guard = Idempotency(keys, KeyStore(url, seconds=keys.patience_seconds))
+        if before is None or "idempotency" not in self.lifecycle.components:
+            self.lifecycle.add(Component("idempotency", guard.start, guard.stop))
+        return (guard,)
+
+    def _replay(self, settings: Loaded) -> tuple[Replay, ...]:
+        web = settings.of(WebSettings)
+        if web.replay == "off" or settings.of(DbSettings).mode == "off":
+            return ()
+        return (
+            Replay(
+                self.registry,
+                mode=web.replay,
+                methods=web.replay_methods,
+                within_seconds=web.replay_within_seconds,
+                now=SYSTEM_CLOCK.now,
+                budget=settings.of(ResilienceSettings).new_budget(),
+            ),
         )
 
     async def live(self, scope: Scope, receive: Receive, send: Send) -> None:

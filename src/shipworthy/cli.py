@@ -1,9 +1,10 @@
 """The command line: parse, call, print. What is called is imported when its verb is used."""
 
+import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import shipworthy
-from shipworthy.errors import Misuse, SettingsInvalid, StartFailed
+from shipworthy.errors import Misuse, SettingsInvalid, ShipworthyError, StartFailed
 
 if TYPE_CHECKING:
+    from shipworthy.db import MigrationFinding, MigrationSurvey
+    from shipworthy.operations import OperationsClient
     from shipworthy.settings import Environment, Loaded
 
 app = typer.Typer(
@@ -33,6 +36,20 @@ config = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(config, name="config")
+breakers = typer.Typer(
+    help="Show the breakers of a running service, or set one by hand.",
+    epilog="Example: shipworthy breakers list",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(breakers, name="breakers")
+database = typer.Typer(
+    help="Check or migrate the database.",
+    epilog="Example: shipworthy db check",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(database, name="db")
 
 ConfigFile = Annotated[
     Path | None,
@@ -42,6 +59,25 @@ ConfigFile = Annotated[
         help="Settings file; else shipworthy.toml, else [tool.shipworthy] of pyproject.toml.",
     ),
 ]
+Database = Annotated[
+    str | None,
+    typer.Option(
+        "--database", metavar="URL", help="Database; else db.url, else that of the Alembic project."
+    ),
+]
+Alembic = Annotated[
+    Path | None,
+    typer.Option(
+        "--alembic", metavar="FILE", help="alembic.ini or pyproject.toml; else the one right here."
+    ),
+]
+Accept = Annotated[
+    list[str] | None,
+    typer.Option("--accept", metavar="RULE", help="Do not refuse this; may be given again."),
+]
+LargeRows = Annotated[
+    int, typer.Option("--large-rows", min=1, help="Rows from which on a table counts as large.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Host = Annotated[str | None, typer.Option(help="Address the app listens on.")]
 Port = Annotated[
@@ -50,6 +86,24 @@ Port = Annotated[
 OpsPort = Annotated[
     int | None, typer.Option(min=0, max=65535, help="Operations port; 0 for any free one.")
 ]
+
+OpsUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--ops",
+        metavar="URL",
+        help="Operations port of the service; else operations.host and operations.port.",
+    ),
+]
+OpsToken = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        metavar="TOKEN",
+        help="Its token, which others may read in the list of processes; else operations.token.",
+    ),
+]
+BreakerName = Annotated[str, typer.Argument(help="The breaker, as `breakers list` names it.")]
 
 
 def main() -> None:
@@ -187,10 +241,7 @@ def show(*, config: ConfigFile = None, as_json: Json = False) -> None:
         ("environment", loaded.environment, named),
         *((value.key, value.shown or '""', value.origin) for value in loaded.values),
     ]
-    if sys.stdout.isatty():
-        _print_table(("setting", "value", "from"), rows)
-    else:
-        _print_lines(rows)
+    _print_rows(("setting", "value", "from"), rows)
 
 
 @config.command(epilog="Example: shipworthy config check --config deploy/shipworthy.toml")
@@ -214,6 +265,245 @@ def check(*, config: ConfigFile = None, as_json: Json = False) -> None:
     raise typer.Exit(1 if refusals else 0)
 
 
+@database.command(name="check", epilog="Example: shipworthy db check --workers 4")
+def check_database(
+    *,
+    config: ConfigFile = None,
+    database: Database = None,
+    alembic: Alembic = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that serve.")] = 1,
+    pool: Annotated[
+        int, typer.Option(min=1, help="Connections a process may open: pool_size + max_overflow.")
+    ] = 15,
+    accept: Accept = None,
+    large_rows: LargeRows = 100_000,
+    as_json: Json = False,
+) -> None:
+    """Say whether the database can serve, and what a migration would do.
+
+    Changes nothing. Exit codes: 0 all is well, 1 something must not stay as it is, 2 the URL, the
+    settings or the Alembic project cannot be used.
+    """
+    from shipworthy import db
+
+    loaded = _loaded(config)
+    options = db.MigrateOptions(accept=frozenset(accept or ()), large_rows=large_rows)
+    with (
+        _refusals_said(settings=2),
+        db.opened_database(
+            database, loaded.of(db.DbSettings), alembic=alembic, must_exist=True
+        ) as (engine, project),
+    ):
+        found = db.check_database(
+            engine, project, options=options, workers=workers, pool_capacity=pool
+        )
+    problems = [*loaded.refusals(), *found.problems]
+    survey = found.survey
+    if as_json:
+        _print_json(
+            {
+                "url": found.url,
+                "server": found.server,
+                "version": found.version,
+                "tables": survey.ours,
+                "connections": {"most": found.capacity, "server": found.slots},
+                "pending": [plan.revision for plan in survey.pending],
+                "findings": [_finding_facts(finding) for finding in survey.findings],
+                "problems": problems,
+            }
+        )
+    else:
+        slots = "" if found.slots is None else f" of {found.slots}"
+        rows = [
+            ("database", found.url),
+            ("server", f"{found.server} {found.version}"),
+            ("our tables", "none" if survey.ours is None else f"version {survey.ours}"),
+            ("connections", f"{workers} x {pool} = {found.capacity}{slots}"),
+            ("revisions", "no Alembic project here" if project is None else _waiting(survey)),
+            *(("finding", str(finding)) for finding in survey.findings),
+            *(("problem", problem) for problem in problems),
+        ]
+        _print_lines(rows)
+    raise typer.Exit(1 if problems else 0)
+
+
+@database.command(epilog="Example: shipworthy db migrate --dry-run")
+def migrate(
+    *,
+    config: ConfigFile = None,
+    database: Database = None,
+    alembic: Alembic = None,
+    to: Annotated[str, typer.Option(metavar="REV", help="Revision to stop at.")] = "heads",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "--sql", help="Print the SQL and what is wrong with it.")
+    ] = False,
+    without_ours: Annotated[
+        bool, typer.Option("--without-ours", help="Leave our own tables alone.")
+    ] = False,
+    remove_ours: Annotated[
+        bool, typer.Option("--remove-ours", help="Drop our own tables, and do nothing else.")
+    ] = False,
+    accept: Accept = None,
+    lock_wait: Annotated[
+        str, typer.Option(metavar="TIME", help="How long to wait for another migrator.")
+    ] = "60s",
+    lock_timeout: Annotated[
+        str, typer.Option(metavar="TIME", help="How long a statement waits for a lock, each time.")
+    ] = "2s",
+    large_rows: LargeRows = 100_000,
+    as_json: Json = False,
+) -> None:
+    """Make our own tables and run the revisions that wait, so that nobody else has to.
+
+    What would lock a large table is refused. Killed between two revisions it goes on there the next
+    time. Exit codes: 0 done, 1 refused or failed, 2 misuse.
+    """
+    from shipworthy import db
+    from shipworthy.units import parse_duration
+
+    if remove_ours and (dry_run or without_ours):
+        raise typer.BadParameter("--remove-ours does nothing else; give it alone")
+    loaded = _loaded(config)
+    say = _say_on_stderr if as_json else print
+    with _refusals_said(settings=2):
+        options = db.MigrateOptions(
+            to=to,
+            ours=not without_ours,
+            accept=frozenset(accept or ()),
+            lock_wait_seconds=parse_duration(lock_wait),
+            lock_timeout_seconds=parse_duration(lock_timeout),
+            large_rows=large_rows,
+        )
+        with db.opened_database(
+            database, loaded.of(db.DbSettings), alembic=alembic, must_exist=dry_run or remove_ours
+        ) as (engine, project):
+            if remove_ours:
+                removed = db.remove_ours(
+                    engine, lock_wait_seconds=options.lock_wait_seconds, say=say
+                )
+                _print_json({"removed": removed}) if as_json else _print_sentences(
+                    removed or ["there are no tables of ours"]
+                )
+            elif dry_run:
+                survey = db.survey_migrations(engine, project, options)
+                _print_json(_survey_facts(survey)) if as_json else _print_sentences(_as_sql(survey))
+                raise typer.Exit(1 if survey.refused else 0)
+            else:
+                done = db.run_migrations(engine, project, options, say=say)
+                if as_json:
+                    _print_json(
+                        {
+                            "ours": done.ours,
+                            "applied": done.applied,
+                            "findings": [_finding_facts(finding) for finding in done.findings],
+                            "invalid_indexes": [str(index) for index in done.broken],
+                        }
+                    )
+                    return
+                for index in done.broken:
+                    print(f"the index {index} is invalid; drop it, or build it again")
+                if project is None:
+                    print("there is no Alembic project here, so only our own tables were looked at")
+                print(f"done: {len(done.applied)} revisions applied")
+
+
+@breakers.command("list", epilog="Example: shipworthy breakers list --ops http://127.0.0.1:9000")
+def list_breakers(
+    *, ops: OpsUrl = None, token: OpsToken = None, config: ConfigFile = None, as_json: Json = False
+) -> None:
+    """List the breakers of a running service: state, since when, what was counted, and why.
+
+    Exit codes: 0 here they are, 1 nobody answers, or a worker did not, 2 misuse, also a wrong
+    token.
+    """
+    _show_breakers(_operations(ops, token, config), "/api/breakers", as_json=as_json)
+
+
+@breakers.command(epilog="Example: shipworthy breakers isolate db:main --because maintenance")
+def isolate(
+    *,
+    name: BreakerName,
+    because: Annotated[
+        str, typer.Option(metavar="TEXT", help="The reason; refusals and the log say it.")
+    ] = "by hand",
+    ops: OpsUrl = None,
+    token: OpsToken = None,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Hold a breaker open in all workers, also in later ones, until it is closed.
+
+    Exit codes: 0 it is isolated, 1 nobody answers, or a worker did not, 2 misuse, also a wrong
+    token or a breaker that is not there.
+    """
+    path = f"/api/breakers/{name}/isolate"
+    client = _operations(ops, token, config)
+    _show_breakers(client, path, "POST", body={"because": because}, as_json=as_json)
+
+
+@breakers.command(epilog="Example: shipworthy breakers close db:main")
+def close(
+    *,
+    name: BreakerName,
+    ops: OpsUrl = None,
+    token: OpsToken = None,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Close a breaker at once, whoever opened it, and forget what it counted.
+
+    Exit codes: 0 it is closed, 1 nobody answers, or a worker did not, 2 misuse, also a wrong
+    token or a breaker that is not there.
+    """
+    path = f"/api/breakers/{name}/close"
+    _show_breakers(_operations(ops, token, config), path, "POST", as_json=as_json)
+
+
+def _operations(url: str | None, token: str | None, file: Path | None) -> "OperationsClient":
+    from shipworthy.operations import OperationsClient, OperationsSettings
+
+    settings = _loaded(file).of(OperationsSettings)
+    with _refusals_said(settings=2):
+        return OperationsClient(url or settings.url, token or settings.token.reveal())
+
+
+def _show_breakers(
+    client: "OperationsClient",
+    path: str,
+    method: str = "GET",
+    *,
+    body: object = None,
+    as_json: bool,
+) -> None:
+    with _refusals_said(settings=2):
+        facts = client.ask(path, method=method, body=body)
+    if as_json:
+        _print_json(facts)
+    elif facts["breakers"]:
+        _print_rows(("breaker", "worker", "state", "for", "calls", "why"), _breaker_rows(facts))
+    elif not facts["silent"]:
+        print("there are no breakers: the service has made no engine and no call yet")
+    for pid in facts["silent"]:
+        print(f"shipworthy: worker {pid} did not answer in time; ask again", file=sys.stderr)
+    raise typer.Exit(1 if facts["silent"] else 0)
+
+
+def _breaker_rows(facts: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    from shipworthy.redact import printable
+
+    return [
+        (
+            printable(breaker["name"]),
+            str(breaker["worker"]),
+            breaker["state"],
+            f"{breaker['for_seconds']:.0f} s",
+            f"{breaker['window_failures']} of {breaker['window_calls']} failed",
+            printable(breaker["because"]) or "-",
+        )
+        for breaker in facts["breakers"]
+    ]
+
+
 def _loaded(file: Path | None, *, environment: "Environment | None" = None) -> "Loaded":
     # The topmost room with a section: to load it is to register every section there is.
     import shipworthy.serve  # noqa: F401
@@ -229,11 +519,70 @@ def _refusals_said(*, settings: int) -> Iterator[None]:
     try:
         yield
     except (Misuse, StartFailed) as error:
-        for line in str(error).splitlines():
-            print(f"shipworthy: {line}", file=sys.stderr)
+        from shipworthy.redact import printable, redact
+
+        # It may repeat what others said: an exception of the app that was imported, say.
+        for line in redact(str(error)).split("\n"):
+            print(f"shipworthy: {printable(line)}", file=sys.stderr)
         if isinstance(error, SettingsInvalid):
             raise typer.Exit(settings) from None
         raise typer.Exit(3 if isinstance(error, StartFailed) else 2) from None
+    except ShipworthyError as error:
+        # It was understood and tried: the answer is no.
+        from shipworthy.redact import printable, redact
+
+        # It may repeat what others said: an exception of the app that was imported, say.
+        for line in redact(str(error)).split("\n"):
+            print(f"shipworthy: {printable(line)}", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+def _waiting(survey: "MigrationSurvey") -> str:
+    return (
+        f"{', '.join(plan.revision for plan in survey.pending)} to apply"
+        if survey.pending
+        else ("all applied")
+    )
+
+
+def _as_sql(survey: "MigrationSurvey") -> Iterator[str]:
+    """Yield a text that a database reads as SQL and people as a plan."""
+    if not survey.pending:
+        yield "-- nothing to apply"
+    for plan in survey.pending:
+        yield f"-- revision {plan.revision}: {plan.title}"
+        for finding in survey.findings:
+            if finding.revision == plan.revision:
+                yield f"-- {finding.severity}: {finding}"
+        yield (
+            plan.sql
+            if not plan.unread_because
+            else (f"-- cannot be read without being run: {plan.unread_because}")
+        )
+        yield ""
+    for sentence in survey.refused:
+        yield f"-- refused: {sentence}"
+
+
+def _survey_facts(survey: "MigrationSurvey") -> dict[str, Any]:
+    return {
+        "pending": [{"revision": plan.revision, "sql": plan.sql} for plan in survey.pending],
+        "findings": [_finding_facts(finding) for finding in survey.findings],
+        "refused": survey.refused,
+    }
+
+
+def _finding_facts(finding: "MigrationFinding") -> dict[str, Any]:
+    return dataclasses.asdict(finding)
+
+
+def _say_on_stderr(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
+
+
+def _print_sentences(sentences: Iterable[str]) -> None:
+    for sentence in sentences:
+        print(sentence)
 
 
 def _survey_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -249,6 +598,14 @@ def _survey_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
     rows += [("guard", f"{guard['guard']}: {guard['mode']}") for guard in report["guards"]]
     rows += [("not done", sentence) for sentence in report["not_done"]]
     return rows
+
+
+def _print_rows(heads: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
+    """Print a table on a terminal, and lines without heads elsewhere."""
+    if sys.stdout.isatty():
+        _print_table(heads, rows)
+    else:
+        _print_lines(rows)
 
 
 def _print_lines(rows: Sequence[tuple[str, ...]]) -> None:

@@ -24,7 +24,9 @@ class RequestRecord:
 
     __slots__ = (
         "actor",
+        "calls_out",
         "client",
+        "connections",
         "correlation_id",
         "error",
         "method",
@@ -69,6 +71,10 @@ class RequestRecord:
         self.actor = ""
         # What a framework caught and answered for by itself, so that nobody above it saw it.
         self.error: BaseException | None = None
+        # Hears of the database connections that worker threads take for it (`db.door`).
+        self.connections: Any = None
+        # Calls to other services that must not be made twice; a request that made one runs once.
+        self.calls_out = 0
 
     @property
     def traceparent(self) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import socket
+import sqlite3
 import threading
 import time
 import weakref
@@ -190,7 +191,8 @@ def test_undoing_leaves_pool_and_dialect_as_they_were(sqlite):
     pool = sqlite.pool
     with sqlite.connect() as connection:
         connection.execute(text("SELECT 1"))
-    before = set(sqlite.dialect.__dict__)
+    theirs = {"_has_events", "dispatch"}  # what SQLAlchemy keeps of who has ever listened
+    before = set(sqlite.dialect.__dict__) - theirs
     protection = protect(sqlite)
     with sqlite.connect() as connection:
         connection.execute(text("SELECT 1"))
@@ -199,7 +201,7 @@ def test_undoing_leaves_pool_and_dialect_as_they_were(sqlite):
     protection.undo()
 
     assert type(pool) is QueuePool
-    assert set(sqlite.dialect.__dict__) - {"_has_events", "dispatch"} == before
+    assert set(sqlite.dialect.__dict__) - theirs == before
     assert "_shipworthy_gate" not in pool.__dict__
     with sqlite.connect() as connection:
         assert connection.scalar(text("SELECT 1")) == 1
@@ -536,3 +538,45 @@ def test_a_memory_database_of_one_thread_nests_as_ever():
         outer.execute(text("CREATE TABLE t (id INTEGER)"))
         assert inner.scalar(text("SELECT count(*) FROM t")) == 0
     engine.dispose()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("driver", ["pysqlite", "aiosqlite"])
+def test_a_locked_file_of_sqlite_holds_nobody_beyond_the_deadline(tmp_path, driver):
+    """Its own wait for a lock is not woken by a cut, so it is made shorter, for as long."""
+    path = tmp_path / "a.db"
+    blocker = sqlite3.connect(path)
+    blocker.execute("CREATE TABLE t (id INTEGER)")
+    blocker.execute("BEGIN IMMEDIATE")
+
+    def write(connection):
+        began = time.monotonic()
+        with deadline_scope(began + 0.3), pytest.raises(OperationalError, match="locked"):
+            connection.execute(text("INSERT INTO t VALUES (1)"))
+        took = time.monotonic() - began
+        connection.rollback()
+        connection.execute(text("SELECT 1"))
+        return took, connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
+
+    if driver == "pysqlite":
+        engine = create_engine(f"sqlite:///{path}")
+        protection = protect(engine)
+        with engine.connect() as connection:
+            took, after = write(connection)
+        engine.dispose()
+    else:
+
+        async def scene():
+            engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
+            protection = protect(engine)
+            async with engine.connect() as connection:
+                found = await connection.run_sync(write)
+            await engine.dispose()
+            return protection, *found
+
+        protection, took, after = asyncio.run(scene())
+    protection.undo()
+    blocker.close()
+
+    assert took < 3.0  # its own wait is 5 s
+    assert after == 5000

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from shipworthy.db import Prober, protect
+from shipworthy.db import Prober, protect, protect_all
 from shipworthy.db.prober import INTERVAL_SECONDS, TIMEOUT_SECONDS
 from shipworthy.faults import FaultProxy, Silence
 from shipworthy.resilience import BreakerOpen, BreakerState, Ended
@@ -88,6 +88,22 @@ def test_a_required_database_is_asked_although_its_pool_is_exhausted(protected, 
 
     with engine.connect():
         assert asyncio.run(scene()) == [None, None, None]
+
+
+def test_a_database_of_run_is_asked_where_every_engine_is_protected(postgres_url):
+    """What protects each engine on its first connect lets the prober's own connection be."""
+    undo = protect_all()
+    engine = sa.create_engine(postgres_url)
+
+    async def scene():
+        async with Watched("main") as watched:
+            return await watched.answer("main")
+
+    try:
+        assert asyncio.run(scene()) is None
+    finally:
+        undo()
+        engine.dispose()
 
 
 def test_an_asynchronous_database_is_asked_in_the_loop(postgres_url):

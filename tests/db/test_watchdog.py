@@ -10,7 +10,7 @@ from math import inf
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event as sa_event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -99,6 +99,50 @@ def test_a_call_that_ended_is_not_cut():
         assert not cut.wait(0.06)
 
     assert fired == ""
+
+
+def test_a_cut_that_found_nothing_is_made_again_until_the_span_ends():
+    """In the middle of a connect there may be nothing to cut yet; its deadline is not lost."""
+    cuts, third = [], threading.Event()
+
+    def cut():
+        cuts.append(time.monotonic())
+        if len(cuts) == 3:
+            third.set()
+
+    watch = CallWatch(cut)
+    with kept():
+        before = watch.begin(time.monotonic() + 0.02, "connect")
+        assert third.wait(5)
+        inner = watch.begin(time.monotonic() + 50, "statement")
+        bounded = watch.at < time.monotonic() + 1
+        fired = watch.end(inner)
+        watch.end(before)
+        ended = len(cuts)
+        assert not threading.Event().wait(0.2)
+
+    assert bounded
+    assert fired == "connect"
+    assert len(cuts) == ended
+
+
+def test_a_span_that_nobody_ends_is_not_cut_for_ever():
+    """A connection that was given up takes its watch with it: the cuts come to an end."""
+
+    class ByHand(CallWatch):
+        def queue(self):
+            """Nobody looks but the test."""
+
+    cuts = []
+    watch = ByHand(lambda: cuts.append(1))
+    watch.begin(10.0, "connect")
+    now = 10.0
+    while watch.at != inf:
+        now = watch.at
+        watch.fire(now)
+
+    assert len(cuts) == 11
+    assert 20 < now - 10.0 < 21
 
 
 def test_an_inner_span_can_only_be_shorter_and_the_outer_comes_back():
@@ -303,6 +347,46 @@ def test_a_check_before_use_does_not_hang_on_a_silent_peer(postgres_url):
 
     # The check, then the connect that takes the place of what did not answer.
     assert seconds < 2 * (0.3 + TOLERANCE_SECONDS + late.seconds)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg_async", "asyncpg", "pymysql", "asyncmy"])
+def test_a_connect_whose_deadline_passes_before_the_driver_begins_is_over_soon(
+    driver, postgres_url, mariadb_url
+):
+    """An application may take its time in `do_connect`, for a token: the deadline still holds."""
+    with Relay(mariadb_url if "my" in driver else postgres_url) as relay, Lateness() as late:
+        through = relay.url.replace("+psycopg", f"+{driver}").replace("+pymysql", f"+{driver}")
+        asynchronous = driver not in {"psycopg", "pymysql"}
+        engine = (create_async_engine if asynchronous else create_engine)(through)
+        sync = engine.sync_engine if asynchronous else engine
+        protection = protect(engine)
+
+        @sa_event.listens_for(sync, "do_connect")
+        def fetch(*_):
+            threading.Event().wait(0.2)
+
+        relay.fall_silent()
+
+        async def work():
+            async with asyncio.timeout(GUARD_SECONDS):
+                try:
+                    with suppress(Exception), deadline_scope(time.monotonic() + 0.1):
+                        await engine.connect()
+                finally:
+                    await engine.dispose()
+
+        began = time.monotonic()
+        if asynchronous:
+            asyncio.run(work())
+        else:
+            with suppress(Exception), deadline_scope(time.monotonic() + 0.1):
+                engine.connect()
+            engine.dispose()
+        seconds = time.monotonic() - began
+        protection.undo()
+
+    assert seconds < 1.0 + late.seconds
 
 
 @pytest.mark.slow

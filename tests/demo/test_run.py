@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import secrets
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -12,18 +14,22 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
 from shipworthy import demo
+from shipworthy.demo.prepare import STATE
 from shipworthy.demo.run import Traffic, _environment, has_display, open_browser, welcome
 from shipworthy.serve import ReadyFacts
 
 Seen = TypeVar("Seen")
+# A start takes two; a loaded machine needs its time to import what the demo is made of.
+START_SECONDS = 50
 # `demo.run` is the function; the module of that name is found here.
 MODULE = sys.modules["shipworthy.demo.run"]
 FACTS = ReadyFacts(
@@ -46,6 +52,17 @@ def test_the_welcome_says_where_everything_is():
     ):
         assert part in said
     assert "traffic     none" in welcome(FACTS, database="", traffic_pid=None)
+    assert "break it" not in said
+
+
+def test_the_welcome_says_how_to_break_the_database():
+    """One line, to be copied as it stands."""
+    said = welcome(FACTS, database="", traffic_pid=None, action="break-database")
+
+    assert (
+        "  break it    curl -X POST -H "
+        '"Authorization: Bearer t0k" http://127.0.0.1:9000/api/actions/break-database\n' in said
+    )
 
 
 @pytest.mark.parametrize(
@@ -171,6 +188,7 @@ def test_the_environment_is_put_back(before: str | None, monkeypatch: pytest.Mon
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120)
 def test_the_whole_demo(tmp_path: Path):
     """It starts on free ports, is ready by its own health route, has traffic, and ends clean."""
     with demonstration(tmp_path) as running:
@@ -216,6 +234,84 @@ def test_a_port_that_is_taken(tmp_path: Path, option: str):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_locked_file_keeps_changes_waiting_and_is_free_again(tmp_path: Path):
+    """Started over the API: reads go on, a change is told to come again, and it ends by itself."""
+    with demonstration(tmp_path) as running:
+        before = write(running)
+        started = act(running, "POST", seconds=8)
+        changed = until(lambda: write(running), lambda answer: answer[0] != 201)
+        read = status(f"{running.service}/projects?size=1")
+        over = until(lambda: not action(running)["running"], bool, seconds=20)
+        after = until(lambda: write(running)[0], lambda code: code == 201)
+        running.process.send_signal(signal.SIGINT)
+        code = running.process.wait(30)
+
+    assert before[0] == 201
+    assert started["running"]
+    assert changed[0] in {409, 503, 504}
+    assert changed[0] == 504 or int(changed[1]["retry-after"]) >= 1
+    assert read == 200
+    assert over
+    assert after == 201
+    assert code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_ctrl_c_while_the_file_is_locked_leaves_nobody_and_no_lock(tmp_path: Path):
+    """The process that holds the lock ends with the demo, before its time."""
+    with demonstration(tmp_path) as running:
+        act(running, "POST", seconds=120)
+        holder = until(lambda: lock_holders(tmp_path), bool)
+        running.process.send_signal(signal.SIGINT)
+        code = running.process.wait(30)
+        left = until(lambda: lock_holders(tmp_path), lambda found: not found)
+
+    with closing(sqlite3.connect(tmp_path / STATE / "demo.sqlite3", timeout=0)) as file:
+        file.execute("BEGIN IMMEDIATE")
+    assert len(holder) == 1
+    assert left == []
+    assert code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("kind", ["postgres", "mariadb"])
+def test_a_broken_server_is_answered_for_and_comes_back(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest
+):
+    """503 with Retry-After or 504, an open breaker, not ready; and then all is as before."""
+    database = plain(request.getfixturevalue(f"{kind}_url"))
+    with demonstration(tmp_path, database=database) as running:
+        until(lambda: status(f"{running.operations}/readyz"), lambda code: code == 200)
+        act(running, "POST", seconds=12)
+        seen, opened, unready = set(), False, False
+        while action(running)["running"]:
+            code, headers, _ = exchange(f"{running.service}/projects?size=1")
+            seen.add((code, "retry-after" in headers))
+            opened |= "open" in {breaker["state"] for breaker in breakers(running)}
+            unready |= status(f"{running.operations}/readyz") == 503
+        well = until(
+            lambda: status(f"{running.service}/projects?size=1"), lambda c: c == 200, seconds=20
+        )
+        closed = until(
+            lambda: {breaker["state"] for breaker in breakers(running)},
+            lambda states: states == {"closed"},
+            seconds=20,
+        )
+        ready = until(
+            lambda: status(f"{running.operations}/readyz"), lambda c: c == 200, seconds=20
+        )
+
+    assert (503, True) in seen
+    assert seen <= {(200, False), (503, True), (504, False)}
+    assert opened
+    assert unready
+    assert (well, closed, ready) == (200, {"closed"}, 200)
+
+
 @dataclass(frozen=True)
 class Running:
     """A demo that said where it is."""
@@ -224,20 +320,22 @@ class Running:
     service: str
     operations: str
     traffic: int
+    token: str
 
 
 @contextmanager
-def demonstration(directory: Path) -> Iterator[Running]:
+def demonstration(directory: Path, *, database: str | None = None) -> Iterator[Running]:
     """Start the demo on free ports in `directory`, and end it however the block ends."""
     with (directory / "out").open("w+") as out:
         process = subprocess.Popen(
             [sys.executable, "-c", program(port=0, ops_port=0)],
             cwd=directory,
+            env=os.environ | ({"DATABASE_URL": database} if database else {}),
             stdout=out,
             text=True,
         )
         try:
-            give_up = time.monotonic() + 30
+            give_up = time.monotonic() + START_SECONDS
             said = ""
             while "Ctrl-C stops it" not in said:
                 assert process.poll() is None, "the demo ended by itself"
@@ -249,6 +347,7 @@ def demonstration(directory: Path) -> Iterator[Running]:
                 found(r"service +(\S+)", said),
                 found(r"operations +(\S+)", said),
                 int(found(r"traffic .* process (\d+)", said)),
+                found(r"token +(\S+)", said),
             )
         finally:
             process.terminate()
@@ -277,9 +376,9 @@ def requests(running: Running) -> float:
     return sum(map(float, counted))
 
 
-def until(look: Callable[[], Seen], enough: Callable[[Seen], bool]) -> Seen:
-    """Look again until it is enough, for 10 s at most, and return what was seen last."""
-    give_up = time.monotonic() + 10
+def until(look: Callable[[], Seen], enough: Callable[[Seen], bool], *, seconds: float = 10) -> Seen:
+    """Look again until it is enough, for `seconds` at most, and return what was seen last."""
+    give_up = time.monotonic() + seconds
     while not enough(seen := look()) and time.monotonic() < give_up:
         time.sleep(0.05)
     return seen
@@ -290,6 +389,71 @@ def found(pattern: str, text: str) -> str:
     match = re.search(pattern, text)
     assert match is not None, text
     return match[1]
+
+
+def act(running: Running, method: str, *, seconds: float) -> dict[str, Any]:
+    """Start the action, or stop it, and return how it stands."""
+    url = f"{running.operations}/api/actions/break-database"
+    _, _, said = exchange(url, method, {"seconds": seconds}, token=running.token)
+    return json.loads(said)
+
+
+def action(running: Running) -> dict[str, Any]:
+    """Return how the one action stands."""
+    _, _, said = exchange(f"{running.operations}/api/actions", token=running.token)
+    return json.loads(said)["actions"][0]
+
+
+def breakers(running: Running) -> list[dict[str, Any]]:
+    """Return how the breakers stand."""
+    _, _, said = exchange(f"{running.operations}/api/breakers", token=running.token)
+    return json.loads(said)["breakers"]
+
+
+def write(running: Running) -> tuple[int, Message]:
+    """Create a label of an unused name; status and headers of the answer."""
+    body = {"name": secrets.token_hex(4), "colour": "#123456"}
+    return exchange(f"{running.service}/labels", "POST", body)[:2]
+
+
+def status(url: str) -> int:
+    """Return the status of an answer."""
+    return exchange(url)[0]
+
+
+def exchange(
+    url: str, method: str = "GET", body: object = None, *, token: str = ""
+) -> tuple[int, Message, bytes]:
+    """Return status, headers and body of an answer, whatever it is."""
+    request = urllib.request.Request(url, method=method)
+    if body is not None:
+        request.data = json.dumps(body).encode()
+        request.add_header("Content-Type", "application/json")
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, answer.headers, answer.read()
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.status, refused.headers, refused.read()
+
+
+def lock_holders(directory: Path) -> list[str]:
+    """Return the processes that hold the lock of the database in `directory`."""
+    found = []
+    for listing in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = listing.read_bytes().split(b"\0")
+            if b"shipworthy.demo.lock" in words and str(directory).encode() in b" ".join(words):
+                found.append(listing.parent.name)
+    return found
+
+
+def plain(url: str) -> str:
+    """Return a URL as people write it, without a driver."""
+    scheme, rest = url.split("://", 1)
+    return f"{scheme.partition('+')[0]}://{rest}"
 
 
 def get(url: str) -> str:

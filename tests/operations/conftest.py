@@ -11,7 +11,14 @@ import pytest
 from shipworthy.errors import ShipworthyError
 from shipworthy.lifecycle import Answer
 from shipworthy.operations import (
+    Action,
+    BreakerFacts,
+    BreakersFacts,
+    DatabaseFacts,
+    DatabasesFacts,
     Endpoint,
+    HolderFacts,
+    NameUnknown,
     OperationsSettings,
     ServiceFacts,
     WorkerFacts,
@@ -59,11 +66,56 @@ FACTS = ServiceFacts(
 REQUEST = {"method": "GET", "route": "/orders/{id}", "age_seconds": 2.5, "request_id": "a1"}
 
 
+BREAKER = BreakerFacts(
+    worker=4711,
+    name="db:main",
+    state="closed",
+    because="",
+    for_seconds=12.5,
+    retry_after_seconds=0.0,
+    in_flight=0,
+    window_calls=20,
+    window_failures=1,
+    window_slow=0,
+    refused_total=0,
+    opened_total=2,
+)
+
+HOLDER = HolderFacts(
+    taken_at="shop.py:12 in order",
+    stands_at="shop.py:14 in order",
+    held_seconds=3.25,
+    request_id="a1",
+)
+
+DATABASE = DatabaseFacts(
+    worker=4711,
+    name="main",
+    capacity=None,
+    in_use=1,
+    waiting=0,
+    checkouts=90,
+    waits=0,
+    wait_seconds=0.0,
+    timeouts=0,
+    deadlocks=0,
+    leaks=0,
+    cuts=0,
+    slow=0,
+    breaker="closed",
+    because="",
+    for_seconds=12.5,
+    retry_after_seconds=0.0,
+    holders=(HOLDER,),
+)
+
+
 class OneProcessService:
     """A service in this very process: what is said of it is set, and it can be drained once."""
 
     def __init__(self, facts: ServiceFacts) -> None:
         self.known = facts
+        self.breaker = BREAKER
         self.drained = False
 
     def facts(self) -> ServiceFacts:
@@ -77,6 +129,28 @@ class OneProcessService:
     async def requests(self) -> Sequence[Mapping[str, Any]]:
         """Return the one request that is always in flight."""
         return [REQUEST]
+
+    async def breakers(self) -> BreakersFacts:
+        """Return the one breaker; a second worker is always silent."""
+        return BreakersFacts(breakers=(self.breaker,), silent=(4712,))
+
+    async def databases(self) -> DatabasesFacts:
+        """Return the one database."""
+        return DatabasesFacts(databases=(DATABASE,), silent=())
+
+    async def isolate_breaker(self, name: str, because: str) -> BreakersFacts:
+        """Isolate the one breaker."""
+        return await self._set(name, state="isolated", because=because)
+
+    async def close_breaker(self, name: str) -> BreakersFacts:
+        """Close the one breaker."""
+        return await self._set(name, state="closed", because="by hand")
+
+    async def _set(self, name: str, *, state: str, because: str) -> BreakersFacts:
+        if name != self.breaker.name:
+            raise NameUnknown("breaker", name, [self.breaker.name])
+        self.breaker = replace(self.breaker, state=state, because=because)
+        return await self.breakers()
 
     async def command(self, name: str) -> str:
         """Drain, or say why not."""
@@ -100,6 +174,7 @@ class Connect(Protocol):
         allowed_hosts: tuple[str, ...] = (),
         values: Sequence[Value] = (),
         endpoints: Sequence[Endpoint] = (),
+        actions: Sequence[Action] = (),
     ) -> AbstractAsyncContextManager[httpx.AsyncClient]: ...
 
 
@@ -138,6 +213,7 @@ def connect(service: OneProcessService) -> Connect:
         allowed_hosts: tuple[str, ...] = (),
         values: Sequence[Value] = (),
         endpoints: Sequence[Endpoint] = (),
+        actions: Sequence[Action] = (),
     ) -> AbstractAsyncContextManager[httpx.AsyncClient]:
         app = operations_app(
             service,
@@ -147,6 +223,7 @@ def connect(service: OneProcessService) -> Connect:
             ),
             values=values,
             endpoints=endpoints,
+            actions=actions,
         )
         return httpx.AsyncClient(
             transport=httpx.ASGITransport(app),

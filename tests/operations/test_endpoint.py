@@ -25,6 +25,7 @@ class Berth:
     ships: tuple[str, ...]
     bills: Sequence[Mapping[str, int]]
     extra: Mapping[str, Any]
+    depth: int | None
 
 
 BERTH = Berth(
@@ -36,6 +37,7 @@ BERTH = Berth(
     ships=("Ark",),
     bills=[{"euro": 12}],
     extra={"note": None},
+    depth=None,
 )
 
 
@@ -45,6 +47,14 @@ def test_a_schema_accepts_what_its_dataclass_becomes():
 
     Draft202012Validator(schema_of(Berth)).validate(written)
     assert written["answer"] == {"ok": False, "because": "a ship is there"}
+
+
+@pytest.mark.parametrize("depth", [None, 4])
+def test_a_union_accepts_each_of_its_types(depth):
+    """A number that may not be there is null."""
+    written = orjson.loads(told(BERTH).body) | {"depth": depth}
+
+    Draft202012Validator(schema_of(Berth)).validate(written)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +68,7 @@ def test_a_schema_accepts_what_its_dataclass_becomes():
         {"ships": [1]},
         {"bills": [{"euro": "12"}]},
         {"extra": []},
+        {"depth": "deep"},
         {"unheard_of": 1},
     ],
 )

@@ -11,6 +11,16 @@ from shipworthy.operations.health import HEALTH_SCHEMA, health_document, judge_s
 NOW = 1_700_003_600.0
 
 
+POOL = {"name": "main", "capacity": 15, "in_use": 3, "waiting": 0, "breaker": "closed"}
+
+
+def with_pool(facts, **changes):
+    """The facts with one database in the one worker."""
+    worker = facts.workers[0]
+    health = {**worker.health, "databases": [POOL | changes]}
+    return replace(facts, workers=(replace(worker, health=health),))
+
+
 def with_worker(facts, **changes):
     """The facts with the one worker changed; `check` changes its one check."""
     worker = facts.workers[0]
@@ -46,6 +56,38 @@ def test_the_answers_decide_between_fail_and_not(facts, change, expected):
 def test_a_ready_service_with_something_wrong_warns(facts, change, expected):
     """A blocked loop or a failing check is a warning as long as readiness stands."""
     assert judge_status(with_worker(facts, **change)) == expected
+
+
+@pytest.mark.parametrize(
+    ("breaker", "expected"),
+    [
+        ("closed", "pass"),
+        ("disabled", "pass"),
+        ("metrics-only", "pass"),
+        ("open", "warn"),
+        ("half-open", "warn"),
+        ("isolated", "warn"),
+    ],
+)
+def test_a_database_whose_breaker_refuses_warns(facts, breaker, expected):
+    """Also where readiness does not depend on it, and in the entry of its pool as well."""
+    service = with_pool(facts, breaker=breaker, waiting=2)
+
+    checks = health_document(service, now_wall=NOW, detailed=True)["checks"]
+
+    assert judge_status(service) == expected
+    assert checks["database main:connectionsInUse"] == [
+        {
+            "componentId": "4711",
+            "componentType": "datastore",
+            "status": expected,
+            "observedValue": 3,
+            "observedUnit": "connections",
+            "capacity": 15,
+            "waiting": 2,
+            "breaker": breaker,
+        }
+    ]
 
 
 def test_the_whole_document_of_a_service_that_is_well(facts):

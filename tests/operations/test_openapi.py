@@ -1,5 +1,7 @@
 """The OpenAPI document and the routes cannot disagree."""
 
+import re
+
 import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
@@ -43,7 +45,7 @@ async def test_every_route_is_in_the_document_and_nothing_else(connect, service)
         service, token="", settings=OperationsSettings(), values=(), endpoints=[WITH_BODY]
     )
     served = {
-        (route.path, method)
+        (re.sub(r":\w+}", "}", route.path), method)
         for route in app.routes
         if isinstance(route, Route)
         for method in route.methods - {"HEAD"}

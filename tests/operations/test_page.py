@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from shipworthy.lifecycle import Answer
+from shipworthy.operations.actions import ActionFacts
 from shipworthy.operations.page import age, index_page, stylesheet
 from shipworthy.operations.routes import own_endpoints
 
@@ -43,9 +44,17 @@ class Reading(HTMLParser):
 def read(service):
     """Read the page of some facts."""
 
-    def page(facts, *, detailed=True):
+    def page(facts, *, detailed=True, actions=()):
         endpoints = own_endpoints(service, ())
-        return Reading(index_page(facts, endpoints, now_wall=NOW, detailed=detailed))
+        text = index_page(
+            facts,
+            endpoints,
+            actions=actions,
+            here="http://localhost:9000",
+            now_wall=NOW,
+            detailed=detailed,
+        )
+        return Reading(text)
 
     return page
 
@@ -100,6 +109,54 @@ def test_a_blocked_worker_and_a_failing_check_are_told(facts, read):
     assert "fail : postgresql://user:***@db refused not yet" in page.text
 
 
+def test_databases_stand_with_their_breaker_and_their_pool(facts, read):
+    """A pool without a limit says so; a breaker that refuses is marked, and so is the whole."""
+    pools = [
+        {"name": "main", "capacity": 15, "in_use": 3, "waiting": 2, "breaker": "open"},
+        {"name": "main-2", "capacity": None, "in_use": 0, "waiting": 0, "breaker": "closed"},
+    ]
+    worker = replace(facts.workers[0], health={"databases": pools})
+
+    page = read(replace(facts, workers=(worker,)))
+
+    assert page.open == []
+    assert "Databases Database Process Breaker In use Of Waiting" in page.text
+    assert "main 4711 open 3 15 2" in page.text
+    assert "main-2 4711 closed 0 no limit 0" in page.text
+    assert "Ready, with warnings" in page.text
+    assert ("span", {"class": "warn"}) in page.elements
+
+
+def test_actions_stand_with_the_command_that_starts_or_stops_them(facts, read):
+    """What runs says for how long; what failed says why; the token is a variable."""
+    actions = [
+        ActionFacts(
+            name=name,
+            sentence="It rocks.",
+            running=running,
+            left_seconds=12.0 if running else 0.0,
+            failed=failed,
+        )
+        for name, running, failed in (("a", False, ""), ("b", True, ""), ("c", False, "no boat"))
+    ]
+
+    page = read(facts, actions=actions)
+
+    curl = 'curl -X {} -H "Authorization: Bearer $TOKEN" http://localhost:9000/api/actions/{}'
+    assert page.open == []
+    assert f"a does not run It rocks. {curl.format('POST', 'a')}" in page.text
+    assert f"b runs for 12 s more It rocks. {curl.format('DELETE', 'b')}" in page.text
+    assert f"c failed : no boat It rocks. {curl.format('POST', 'c')}" in page.text
+
+
+def test_without_databases_and_actions_the_page_says_nothing_of_them(facts, read):
+    """Most services have no action, and some no database."""
+    page = read(facts)
+
+    assert "Databases" not in page.text
+    assert "Actions" not in page.text
+
+
 def test_empty_states_say_what_to_do(facts, read):
     """Without workers and checks the page says where to look and what to set."""
     page = read(replace(facts, workers=()))
@@ -115,7 +172,7 @@ def test_every_endpoint_is_listed_and_those_that_are_open_are_links(facts, read,
     links = [attributes["href"] for tag, attributes in page.elements if tag == "a"]
     assert links == ["/livez", "/readyz", "/startupz", "/health", "/metrics", "/", "/style.css"]
     for endpoint in own_endpoints(service, ()):
-        assert f"{endpoint.method} {endpoint.path} {endpoint.summary}" in page.text
+        assert f"{endpoint.method} {endpoint.public_path} {endpoint.summary}" in page.text
 
 
 def test_without_details_the_page_tells_the_verdict_only(facts, read):

@@ -43,3 +43,20 @@ def test_a_refusal_never_shows_the_token():
     refusals = OperationsSettings(token=Secret("hunter2")).refusals("production")
 
     assert "hunter2" not in "".join(refusals)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:9000"),
+        ("localhost", "http://localhost:9000"),
+        ("10.1.2.3", "http://10.1.2.3:9000"),
+        ("0.0.0.0", "http://127.0.0.1:9000"),
+        ("", "http://127.0.0.1:9000"),
+        ("::", "http://[::1]:9000"),
+        ("::1", "http://[::1]:9000"),
+    ],
+)
+def test_a_command_on_the_same_machine_finds_the_port(host, url):
+    """Bound to all addresses, loopback is one of them."""
+    assert OperationsSettings(host=host).url == url

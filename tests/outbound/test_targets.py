@@ -8,7 +8,7 @@ import pytest
 
 from outbound.play import answer, reset, silence
 from shipworthy.clock import ManualClock
-from shipworthy.context import deadline_scope
+from shipworthy.context import RequestRecord, deadline_scope, request_scope
 from shipworthy.events import listen
 from shipworthy.outbound import CallRepeated, Outbound, OutboundSettings, TargetForgotten
 from shipworthy.outbound.policy import Repeat
@@ -21,6 +21,26 @@ LATE_SECONDS = 1.0
 
 def states(installed):
     return {target.target: target for target in installed.statistics()}
+
+
+@pytest.mark.parametrize("mode", ["report", "enforce"])
+def test_a_request_knows_which_calls_out_must_not_be_made_twice(client, service, install, mode):
+    """Whoever would run it again has to know: a POST leaves traces, a keyed one does not."""
+    install(mode=mode)
+    service.then(*(answer(200) for _ in range(4)))
+    record = RequestRecord("r", "c", "t", "s")
+
+    with request_scope(record):
+        for method, headers in (
+            ("GET", {}),
+            ("PUT", {}),
+            ("POST", {"Idempotency-Key": "one"}),
+        ):
+            client.request(method, service.url, headers=headers)
+        harmless = record.calls_out
+        client.request("POST", service.url)
+
+    assert (harmless, record.calls_out) == (0, 1)
 
 
 def test_an_answer_arrives_as_it_was_sent(client, service, install):

@@ -400,11 +400,12 @@ def test_a_prober_that_is_answered_begins_the_trials_before_the_wait_is_over() -
     """No call has to be sacrificed to find out that the target is back."""
     target = opened()
     target.probe_failed(0.5)
+    target.probe_failed(0.5)
     longer = target.retry_after(0.5)
 
     target.probe_ok(0.6)
 
-    assert longer == 2.0
+    assert longer == RULE.open_seconds  # it comes again, so the wait does not grow
     assert target.state is BreakerState.HALF_OPEN
     assert target.because == "the prober was answered"
     assert len(trials(target, 0.6)) == 3

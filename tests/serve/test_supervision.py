@@ -198,6 +198,17 @@ def test_a_signal_before_the_loop_runs_reaches_a_loop_that_just_began() -> None:
     assert supervision.heard(1, 1.1) == [Tell(1, Word.DRAIN)]
 
 
+def test_a_worker_that_says_ready_while_the_service_leaves_is_told_to_go_with_a_deadline() -> None:
+    """Its word crossed ours; without a deadline it would outlive the grace period."""
+    supervision = Supervision(RULE)
+    supervision.begin(0.0)
+    supervision.signalled(1.0)
+
+    assert supervision.ready(1, 2.0) == [Tell(1, Word.DRAIN)]
+    assert supervision.workers[1].stage is Stage.LEAVING
+    assert supervision.workers[1].deadline < math.inf
+
+
 def test_a_worker_that_never_gets_ready_is_ended_and_the_reason_has_the_number() -> None:
     """An import that hangs cannot bound itself."""
     supervision = Supervision(RULE)

@@ -6,12 +6,24 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
-from launch import BRISK, PATIENCE_SECONDS, TOKEN, TRIALS, Diary, During, Run, counted, started
+from launch import (
+    PATIENCE_SECONDS,
+    TOKEN,
+    TRIALS,
+    Diary,
+    During,
+    Run,
+    Service,
+    brisk,
+    counted,
+    started,
+)
 
 from shipworthy.serve import judge
 
@@ -20,6 +32,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 # What a loaded machine may add to a wait that is bounded; far less than the bound.
 LATENESS_SECONDS = 0.5
 BOTH = ["draining", "ready"]
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One service for tests that may end its workers and leave it ready with one; exit 0."""
+    directory = tmp_path_factory.mktemp("kept")
+    with started(TRIALS, directory=directory, settings=brisk(grace="40s", drain="30s")) as service:
+        yield service.until_ready()
+        service.signal()
+        code = service.ended()
+
+    assert code == 0
 
 
 @pytest.mark.parametrize(
@@ -31,8 +55,7 @@ def test_the_operations_port_answers_within_a_second_whatever_the_app_does(
     run: Run, diary: Diary, path: str, began: str
 ) -> None:
     """No probe queues behind users; a silent worker is found not ready, with the reason."""
-    settings = BRISK.replace('grace = "5s"', 'grace = "4.5s"').replace("2s", "1s")
-    with run(settings=settings) as service:
+    with run() as service:
         service.until_ready()
         waiting = [During(service, path) for _ in range(45 if "thread" in path else 1)]
         service.until(lambda: any(line.startswith(began) for line in diary()))
@@ -61,114 +84,84 @@ def test_the_operations_port_answers_within_a_second_whatever_the_app_does(
         assert "its event loop has not moved for" in worker["blocked"]
 
 
-def test_the_operations_port_answers_while_the_worker_is_stopped(run: Run) -> None:
+def test_the_operations_port_answers_while_the_worker_is_stopped(kept: Service) -> None:
     """SIGSTOP is what a debugger or a frozen container does; nobody is killed for it (L31)."""
-    with run() as service:
-        service.until_ready()
-        service.get("/")
-        before = httpx.get(f"{service.operations}/metrics").text
-        pid = service.worker_pid()
-        os.kill(pid, signal.SIGSTOP)
-        service.until(lambda: service.status()["workers"][0]["blocked"] != "", seconds=5)
-        start = time.monotonic()
-        during = httpx.get(f"{service.operations}/metrics").text
-        took = time.monotonic() - start
-        os.kill(pid, signal.SIGCONT)
-        service.until(lambda: httpx.get(f"{service.operations}/readyz").status_code == 200)
-        same = service.worker_pid()
-        service.signal()
-        code = service.ended()
+    kept.get("/")
+    before = httpx.get(f"{kept.operations}/metrics").text
+    pid = kept.worker_pid()
+    os.kill(pid, signal.SIGSTOP)
+    kept.until(lambda: kept.status()["workers"][0]["blocked"] != "", seconds=5)
+    start = time.monotonic()
+    during = httpx.get(f"{kept.operations}/metrics").text
+    took = time.monotonic() - start
+    os.kill(pid, signal.SIGCONT)
+    kept.until(lambda: httpx.get(f"{kept.operations}/readyz").status_code == 200)
 
     assert took < 1.0 + LATENESS_SECONDS
     assert counted(during) >= counted(before) >= 1
-    assert same == pid
-    assert code == 0
+    assert kept.worker_pid() == pid
 
 
-def test_a_killed_worker_is_replaced_and_no_counter_goes_backwards(run: Run) -> None:
+def test_a_killed_worker_is_replaced_and_no_counter_goes_backwards(kept: Service) -> None:
     """The socket is the supervisor's, so clients in the meantime wait in the kernel (L19)."""
-    with run() as service:
-        service.until_ready()
-        for _ in range(3):
-            service.get("/")
-        before = counted(httpx.get(f"{service.operations}/metrics").text)
-        old = service.worker_pid()
-        os.kill(old, signal.SIGKILL)
-        meanwhile = service.get("/")
-        after = counted(httpx.get(f"{service.operations}/metrics").text)
-        new = service.worker_pid()
-        service.signal()
-        code = service.ended()
+    for _ in range(3):
+        kept.get("/")
+    before = counted(httpx.get(f"{kept.operations}/metrics").text)
+    old = kept.worker_pid()
+    os.kill(old, signal.SIGKILL)
+    meanwhile = kept.get("/")
+    after = counted(httpx.get(f"{kept.operations}/metrics").text)
 
     assert meanwhile.text == "hello"
-    assert new != old
+    assert kept.worker_pid() != old
     assert after >= before >= 3
-    assert code == 0
-    assert any(line.get("event") == "serve.worker_lost" for line in service.lines())
+    kept.until(lambda: any(line.get("event") == "serve.worker_lost" for line in kept.lines()))
 
 
-def test_a_worker_that_is_told_to_stop_by_somebody_else_is_followed_at_once(
-    run: Run, diary: Diary, tmp_path: Path
-) -> None:
+def test_a_worker_that_is_told_to_stop_by_somebody_else_is_followed_at_once(kept: Service) -> None:
     """Its last request is finished while the next worker serves on the same socket already."""
-    patient = BRISK.replace('grace = "5s"', 'grace = "40s"').replace(
-        'drain = "2s"', 'drain = "30s"'
-    )
-    with run(settings=patient) as service:
-        service.until_ready()
-        held = During(service, "/held")
-        service.until(lambda: "held began" in diary())
-        old = service.worker_pid()
-        os.kill(old, signal.SIGTERM)
-        service.until(lambda: [w["phase"] for w in service.status()["workers"]] == BOTH)
-        answer = service.get("/")
-        (tmp_path / "release").write_text("")
-        first = held.result()
-        service.until(lambda: len(service.status()["workers"]) == 1)
-        new = service.worker_pid()
-        service.signal()
-        code = service.ended()
+    held = During(kept, "/held")
+    kept.until(lambda: "held began" in kept.diary())
+    old = kept.worker_pid()
+    os.kill(old, signal.SIGTERM)
+    kept.until(lambda: [w["phase"] for w in kept.status()["workers"]] == BOTH)
+    answer = kept.get("/")
+    (kept.directory / "release").write_text("")
+    first = held.result()
+    kept.until(lambda: len(kept.status()["workers"]) == 1)
 
     assert (first.text, answer.text) == ("held", "hello")
-    assert new != old
-    assert code == 0
+    assert kept.worker_pid() != old
 
 
-def test_sighup_brings_a_new_worker_and_loses_nobody(run: Run, diary: Diary) -> None:
+def test_sighup_brings_a_new_worker_and_loses_nobody(kept: Service) -> None:
     """Without a terminal it asks for a new worker; the old one finishes what it began."""
-    with run() as service:
-        service.until_ready()
-        slow = During(service, "/slow?seconds=1")
-        service.until(lambda: "slow began" in diary())
-        old = service.worker_pid()
-        service.signal(signal.SIGHUP)
-        service.until(lambda: service.worker_pid() != old)
-        answer = service.get("/")
-        service.until(lambda: len(service.status()["workers"]) == 1)
-        service.signal()
-        code = service.ended()
+    slow = During(kept, "/slow?seconds=1")
+    kept.until(lambda: "slow began" in kept.diary())
+    old = kept.worker_pid()
+    kept.signal(signal.SIGHUP)
+    kept.until(lambda: kept.worker_pid() != old)
+    answer = kept.get("/")
+    kept.until(lambda: len(kept.status()["workers"]) == 1)
 
     assert (slow.result().text, answer.text) == ("slow", "hello")
-    assert code == 0
 
 
-def test_metrics_are_answered_in_the_first_second_of_a_blocked_loop(run: Run, diary: Diary) -> None:
+def test_metrics_are_answered_in_the_first_second_of_a_blocked_loop(kept: Service) -> None:
     """The worker is asked, does not answer, and its last counts stand in."""
-    with run() as service:
-        service.until_ready()
-        service.get("/")
-        before = counted(httpx.get(f"{service.operations}/metrics").text)
-        blocked = During(service, "/block?seconds=2.5")
-        service.until(lambda: "block began" in diary())
-        start = time.monotonic()
-        metrics = httpx.get(f"{service.operations}/metrics", timeout=5)
-        took = time.monotonic() - start
-        requests = httpx.get(
-            f"{service.operations}/api/requests",
-            headers={"Authorization": f"Bearer {TOKEN}"},
-            timeout=5,
-        )
-        blocked.result()
+    kept.get("/")
+    before = counted(httpx.get(f"{kept.operations}/metrics").text)
+    blocked = During(kept, "/block?seconds=2.5")
+    kept.until(lambda: "block began" in kept.diary())
+    start = time.monotonic()
+    metrics = httpx.get(f"{kept.operations}/metrics", timeout=5)
+    took = time.monotonic() - start
+    requests = httpx.get(
+        f"{kept.operations}/api/requests",
+        headers={"Authorization": f"Bearer {TOKEN}"},
+        timeout=5,
+    )
+    blocked.result()
 
     assert (metrics.status_code, requests.status_code) == (200, 200)
     assert counted(metrics.text) >= before >= 1
@@ -247,21 +240,6 @@ def test_a_crash_loop_ends_the_service_with_its_reason(run: Run) -> None:
     assert "exited with code 9" in service.err
 
 
-def test_the_api_drains_like_the_first_sigterm(run: Run) -> None:
-    """With its token, and only with it."""
-    with run() as service:
-        service.until_ready()
-        refused = httpx.post(f"{service.operations}/api/drain")
-        done = httpx.post(
-            f"{service.operations}/api/drain", headers={"Authorization": f"Bearer {TOKEN}"}
-        )
-        code = service.ended()
-
-    assert refused.status_code == 401
-    assert done.status_code in {200, 202}
-    assert code == 0
-
-
 def test_the_apps_own_health_route_joins_readiness(run: Run, tmp_path: Path) -> None:
     """`lifecycle.ready_route`: when the app says no, so do both ports."""
     (tmp_path / "shop.py").write_text(
@@ -270,7 +248,7 @@ def test_the_apps_own_health_route_joins_readiness(run: Run, tmp_path: Path) -> 
         "    if pathlib.Path('ill').exists():\n        response.status_code = 503\n"
         "    return {}\n"
     )
-    settings = BRISK + 'ready_route = "/healthz"\ncheck_interval = "100ms"\n'
+    settings = brisk(ready_route="/healthz", check_interval="100ms")
     with run("shop:app", settings=settings) as service:
         service.until_ready()
         service.until(lambda: httpx.get(f"{service.operations}/readyz").status_code == 200)

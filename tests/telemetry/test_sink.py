@@ -62,6 +62,50 @@ def test_lines_arrive_whole_and_in_order(pipe: tuple[int, int]) -> None:
     assert log.dropped == 0
 
 
+def test_what_is_written_later_is_made_by_the_logs_thread_in_its_turn(
+    pipe: tuple[int, int],
+) -> None:
+    """The caller pays for handing it over, and the order of the lines is kept."""
+    log = AccessLog(pipe[1], human=False)
+
+    log.write(b"before\n")
+    log.write_later(lambda who: f"{who} {threading.current_thread().name}\n".encode(), "by", 10)
+    log.write(b"after\n")
+
+    assert log.close(5)
+    assert os.read(pipe[0], 1024) == b"before\nby shipworthy-log\nafter\n"
+
+
+def test_a_line_that_cannot_be_made_costs_only_itself(
+    pipe: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The lines around it are written, what it held is free, and `logging` is told."""
+    log = AccessLog(pipe[1], human=False)
+
+    log.write(b"before\n")
+    log.write_later(lambda facts: facts[1], (), 100)
+    log.write(b"after\n")
+
+    assert log.close(5)
+    assert os.read(pipe[0], 1024) == b"before\nafter\n"
+    assert log._held_bytes == 0
+    assert "could not be made" in caplog.text
+    assert "IndexError" in caplog.text
+
+
+def test_what_waits_to_be_made_is_bounded_by_what_it_keeps(pipe: tuple[int, int]) -> None:
+    """Not by the length of lines that nobody has made yet."""
+    fill(pipe[1])
+    log = AccessLog(pipe[1], human=False, held_bytes=1000)
+
+    for _ in range(10):
+        log.write_later(bytes, b"x\n", 400)
+
+    assert log.dropped == 8
+    os.close(pipe[0])  # frees the thread
+    assert log.close(5)
+
+
 def test_a_line_is_written_without_a_close(pipe: tuple[int, int]) -> None:
     """A single line does not wait for others to come."""
     log = AccessLog(pipe[1], human=False)

@@ -56,7 +56,7 @@ def test_whoever_is_left_behind_is_named(tmp_path, leak, says):
 
 
 def test_a_test_that_hangs_is_ended_with_the_stacks_of_all_threads(tmp_path):
-    """A hanging test costs a minute, not the run, and says where it stood."""
+    """A hanging test ends its process after a minute, and says where it stood."""
     status, output = run_pytest(
         tmp_path,
         "import threading\ndef test_it():\n    threading.Event().wait()\n",

@@ -18,8 +18,8 @@ class Lines:
         self.human = human
         self.kept: list[bytes] = []
 
-    def write(self, line):
-        self.kept.append(line)
+    def write_later(self, make, facts, size_bytes):
+        self.kept.append(make(facts))
 
     def __iter__(self):
         return (json.loads(line) for line in self.kept)

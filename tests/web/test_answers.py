@@ -5,7 +5,7 @@ import pymysql
 import pytest
 import sqlalchemy.exc
 
-from shipworthy.db import DatabaseRefused, DbPhase, PoolTimeout
+from shipworthy.db import DatabaseRefused, DbPhase, LostCommit, PoolTimeout, TransactionOverdue
 from shipworthy.errors import Draining, RequestInvalid
 from shipworthy.resilience import BreakerOpen, DeadlinePassed
 from shipworthy.web.answers import FAILED, answer_for, is_refusal
@@ -25,7 +25,7 @@ FAILURES = {
     "a connection lost in a statement": (LOST, DbPhase.STATEMENT, 503, 1.0),
     "a connection lost in a commit": (LOST, DbPhase.COMMIT, 500, None),
     "a deadlock": (pymysql.err.OperationalError(1213, "Deadlock"), DbPhase.STATEMENT, 409, 1.0),
-    "a cancelled query": (asyncpg.QueryCanceledError("canceled"), DbPhase.STATEMENT, 504, None),
+    "a cancelled query": (asyncpg.QueryCanceledError("canceled"), DbPhase.STATEMENT, 504, 1.0),
     "no slots": (pymysql.err.OperationalError(1040, "Too many"), DbPhase.CONNECT, 503, 1.0),
     "a replica": (
         asyncpg.ReadOnlySQLTransactionError("read-only"),
@@ -62,6 +62,19 @@ def test_a_lost_commit_is_told_apart_from_what_failed():
     assert "not known" in answer.detail
 
 
+def test_a_lost_commit_of_a_unit_names_the_operation():
+    """By its id it can be looked for; the statement that finds out stays inside."""
+    lost = LostCommit(
+        "orders.pay", operation_id="op-7", because="nobody answers", question=SECRET, error=LOST
+    )
+
+    answer = answer_for(lost)
+
+    assert (answer.status, answer.kind) == (500, "urn:shipworthy:problem:lost-commit")
+    assert "op-7" in answer.detail
+    assert "4111" not in answer.detail
+
+
 def test_what_no_database_had_a_part_in_is_a_plain_failure():
     """An application's own TimeoutError or KeyError is not ours to interpret."""
     assert answer_for(KeyError("id")) is FAILED
@@ -95,3 +108,4 @@ def test_a_request_that_cannot_be_used_is_the_clients_to_mend():
 def test_a_deadline_that_passed_is_a_gateway_timeout():
     """Whatever was waited for."""
     assert answer_for(DeadlinePassed("payments", seconds=2.0, begun=True)).status == 504
+    assert answer_for(TransactionOverdue("'orders.pay' was rolled back after 5 s")).status == 504

@@ -6,7 +6,7 @@ from starlette.routing import WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDisconnect
 
 from shipworthy.clock import SYSTEM_CLOCK
-from shipworthy.errors import Rejected
+from shipworthy.errors import Rejected, RequestInvalid
 from shipworthy.web import Line, Problems
 
 pytestmark = pytest.mark.anyio
@@ -119,6 +119,46 @@ async def test_a_guard_may_put_another_application_in_its_place(ask):
             call.app = other
 
     assert (await ask(line(echo, Turns()))).status == 418
+
+
+async def test_guards_around_the_application_stand_in_their_order(ask):
+    """The first is the outermost; each may call what is within once, more than once or not at all.
+
+    They are asked when every guard has been entered, so each knows what the others found out.
+    """
+    page = []
+
+    class Around(Diary):
+        def around(self, call, app):
+            self.page.append(f"{self.name} around")
+
+            async def twice(scope, receive, send):
+                for _ in range(2):
+                    self.page.append(self.name)
+                    await app(scope, receive, send)
+
+            return twice
+
+    async def app(scope, receive, send):
+        page.append("application")
+
+    await ask(line(app, Around("a", page), Around("b", page)))
+
+    assert page[:4] == ["a enter", "b enter", "b around", "a around"]
+    assert page[4:10] == ["a", "b", "application", "b", "application", "a"]
+    assert page.count("application") == 4
+
+
+async def test_what_is_wrong_with_a_request_is_a_refusal_too(ask):
+    """The server sees no error where the client made it."""
+
+    async def app(scope, receive, send):
+        raise RequestInvalid("no such page")
+
+    told = await ask(line(app))
+
+    assert (told.status, told.error) == (400, None)
+    assert b"no such page" in told.body
 
 
 async def test_a_client_that_leaves_is_noted_unless_the_answer_was_whole(ask):

@@ -2,7 +2,7 @@ import pytest
 
 from shipworthy.errors import SettingsInvalid
 from shipworthy.settings import load
-from shipworthy.web import WebSettings, guards
+from shipworthy.web import IdempotencySettings, WebSettings, guards
 
 
 def settled(tmp_path, **environ):
@@ -10,14 +10,20 @@ def settled(tmp_path, **environ):
     return load(environ=said, directory=tmp_path)
 
 
-def test_by_default_every_guard_enforces(tmp_path):
-    """The guards in their order, each with its mode, as `run --dry-run` shows them."""
+def test_by_default_every_guard_enforces_but_that_of_the_keys(tmp_path):
+    """The guards in their order, each with its mode, as `run --dry-run` shows them.
+
+    Keys need a table in the application's database, so they are for the team to switch on.
+    """
     assert guards(settled(tmp_path)) == (
         ("ids", "enforce"),
         ("metrics", "enforce"),
         ("access line", "enforce"),
         ("probes", "enforce"),
         ("drain", "enforce"),
+        ("door", "enforce"),
+        ("idempotency", "off"),
+        ("replay", "enforce"),
         ("problems", "enforce"),
     )
 
@@ -53,3 +59,19 @@ def test_a_probe_path_that_no_request_can_have_is_refused(tmp_path, path):
 
     assert any("web.live_path" in sentence for sentence in settings.refusals())
     assert WebSettings().refusals("production") == []
+
+
+def test_what_cannot_be_a_method_a_path_or_a_header_is_refused():
+    """It would never be met, and the guard would never act."""
+    assert WebSettings(replay_methods=("GET", "post")).refusals("development") == [
+        "web.replay_methods: 'post' is no method; write it in upper case"
+    ]
+    keys = IdempotencySettings(
+        methods=("POST", ""), required=("orders", "/orders/*"), identity=("Cookie", "x-api-key")
+    )
+    assert keys.refusals("production") == [
+        "idempotency.methods: '' is no method; write it in upper case",
+        "idempotency.required: 'orders' is no path; begin it with a slash",
+        "idempotency.identity: 'Cookie' is no header; write it in lower case",
+    ]
+    assert IdempotencySettings().refusals("production") == []

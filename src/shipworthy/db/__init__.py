@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 # At once, and light: what `run` and `harden` need of us where no SQLAlchemy is. (A module that has
 # the name of its function would stand in its place otherwise.)
-from shipworthy.db.classify import Classified, classify, database_outcome
+from shipworthy.db.classify import CUT_ATTRIBUTE, Classified, classify, database_outcome
 from shipworthy.db.install import DatabasesUnguarded, install
+from shipworthy.db.kinds import KindSettings, OperationKind, kind_named, use_kinds
 from shipworthy.db.metrics import db_metrics
 from shipworthy.db.page_settings import PageSettings
 from shipworthy.db.prober import Prober
@@ -25,8 +26,15 @@ from shipworthy.db.settings import DbSettings
 if TYPE_CHECKING:
     from shipworthy.db.attempt import Attempt, attempt_scope, current_attempt
     from shipworthy.db.breaking import DatabaseRefused
+    from shipworthy.db.check import (
+        DatabaseCheck,
+        DatabaseUnusable,
+        check_database,
+        opened_database,
+    )
     from shipworthy.db.dialects import AdvisoryLock, Dialect, TransactionStatus, dialect_named
     from shipworthy.db.dialects.drivers import driver_known
+    from shipworthy.db.door import DoorStatistics, PoolDoor, Standing, Visit, route_key
     from shipworthy.db.guard import (
         DeadlineCut,
         PoolStatistics,
@@ -36,8 +44,33 @@ if TYPE_CHECKING:
         protect_all,
         protections,
     )
+    from shipworthy.db.idempotency import (
+        KeyHeld,
+        KeyRow,
+        KeyStore,
+        KeysUnavailable,
+        KeyTakenOver,
+    )
     from shipworthy.db.judgement import judge
     from shipworthy.db.keyset import Keyset, KeysetPage, KeysetQuery, PageTokenRefused
+    from shipworthy.db.migrate import (
+        AlembicProject,
+        BackfillProgress,
+        MigrateOptions,
+        MigrateReport,
+        MigrationFailed,
+        MigrationFinding,
+        MigrationRefused,
+        MigrationSeverity,
+        MigrationSurvey,
+        MigratorBusy,
+        backfill,
+        lint,
+        read_statements,
+        remove_ours,
+        run_migrations,
+        survey_migrations,
+    )
     from shipworthy.db.outcome import DbPhase, Outcome
     from shipworthy.db.page_token import PageKeys, PageTokenInvalid
     from shipworthy.db.pool import (
@@ -46,7 +79,9 @@ if TYPE_CHECKING:
         DeadlockFound,
         LeakReturned,
         PoolDeadlock,
+        PoolStarvation,
         PoolTimeout,
+        StarvationFound,
         WrongLoop,
     )
     from shipworthy.db.query import (
@@ -60,32 +95,84 @@ if TYPE_CHECKING:
         escape_like,
         starts,
     )
+    from shipworthy.db.standing import (
+        describe_databases,
+        pool_numbers,
+    )
+    from shipworthy.db.tables import (
+        IDEMPOTENCY,
+        OUTCOMES,
+        installed,
+        prune,
+        remove,
+    )
+    from shipworthy.db.transaction import (
+        CommitLost,
+        CommitResolved,
+        LostCommit,
+        TransactionCounts,
+        TransactionEnded,
+        TransactionOverdue,
+        UnitOptions,
+        UnitRepeated,
+        run_transaction,
+        run_transaction_async,
+        transaction_counts,
+    )
 
 __all__ = [
+    "CUT_ATTRIBUTE",
+    "IDEMPOTENCY",
+    "OUTCOMES",
     "AdvisoryLock",
+    "AlembicProject",
     "Attempt",
+    "BackfillProgress",
     "CheckoutTimedOut",
     "Classified",
+    "CommitLost",
+    "CommitResolved",
     "ConnectionLeaked",
+    "DatabaseCheck",
     "DatabaseRefused",
+    "DatabaseUnusable",
     "DatabasesUnguarded",
     "DbPhase",
     "DbSettings",
     "DeadlineCut",
     "DeadlockFound",
     "Dialect",
+    "DoorStatistics",
     "Filter",
+    "KeyHeld",
+    "KeyRow",
+    "KeyStore",
+    "KeyTakenOver",
+    "KeysUnavailable",
     "Keyset",
     "KeysetPage",
     "KeysetQuery",
+    "KindSettings",
     "LeakReturned",
     "Listing",
+    "LostCommit",
+    "MigrateOptions",
+    "MigrateReport",
+    "MigrationFailed",
+    "MigrationFinding",
+    "MigrationRefused",
+    "MigrationSeverity",
+    "MigrationSurvey",
+    "MigratorBusy",
+    "OperationKind",
     "Outcome",
     "PageKeys",
     "PageSettings",
     "PageTokenInvalid",
     "PageTokenRefused",
     "PoolDeadlock",
+    "PoolDoor",
+    "PoolStarvation",
     "PoolStatistics",
     "PoolTimeout",
     "Prober",
@@ -93,32 +180,115 @@ __all__ = [
     "QueryInvalid",
     "Search",
     "Sort",
+    "Standing",
+    "StarvationFound",
     "StatementSlow",
+    "TransactionCounts",
+    "TransactionEnded",
+    "TransactionOverdue",
     "TransactionStatus",
+    "UnitOptions",
+    "UnitRepeated",
+    "Visit",
     "Wanted",
     "WrongLoop",
     "attempt_scope",
+    "backfill",
+    "check_database",
     "classify",
     "contains",
     "current_attempt",
     "database_outcome",
     "db_metrics",
+    "describe_databases",
     "dialect_named",
     "driver_known",
     "escape_like",
     "install",
+    "installed",
     "judge",
+    "kind_named",
+    "lint",
+    "opened_database",
+    "pool_numbers",
     "protect",
     "protect_all",
     "protections",
+    "prune",
+    "read_statements",
+    "remove",
+    "remove_ours",
+    "route_key",
+    "run_migrations",
+    "run_transaction",
+    "run_transaction_async",
     "starts",
+    "survey_migrations",
+    "transaction_counts",
+    "use_kinds",
 ]
 
 _OFFERED = {
+    "standing": (
+        "describe_databases",
+        "pool_numbers",
+    ),
+    "check": (
+        "DatabaseCheck",
+        "DatabaseUnusable",
+        "check_database",
+        "opened_database",
+    ),
+    "migrate": (
+        "AlembicProject",
+        "BackfillProgress",
+        "MigrateOptions",
+        "MigrateReport",
+        "MigrationFailed",
+        "MigrationFinding",
+        "MigrationRefused",
+        "MigrationSeverity",
+        "MigrationSurvey",
+        "MigratorBusy",
+        "backfill",
+        "lint",
+        "read_statements",
+        "remove_ours",
+        "run_migrations",
+        "survey_migrations",
+    ),
+    "idempotency": (
+        "KeyHeld",
+        "KeyRow",
+        "KeyStore",
+        "KeysUnavailable",
+        "KeyTakenOver",
+    ),
+    "transaction": (
+        "CommitLost",
+        "CommitResolved",
+        "LostCommit",
+        "TransactionCounts",
+        "TransactionEnded",
+        "TransactionOverdue",
+        "UnitOptions",
+        "UnitRepeated",
+        "run_transaction",
+        "run_transaction_async",
+        "transaction_counts",
+    ),
+    "tables": (
+        "IDEMPOTENCY",
+        "OUTCOMES",
+        "installed",
+        "prune",
+        "remove",
+    ),
     "attempt": ("Attempt", "attempt_scope", "current_attempt"),
     "breaking": ("DatabaseRefused",),
     "dialects": ("AdvisoryLock", "Dialect", "TransactionStatus", "dialect_named"),
     "dialects.drivers": ("driver_known",),
+    "door": ("DoorStatistics", "PoolDoor", "Standing", "Visit", "route_key"),
     "guard": (
         "DeadlineCut",
         "PoolStatistics",
@@ -138,7 +308,9 @@ _OFFERED = {
         "DeadlockFound",
         "LeakReturned",
         "PoolDeadlock",
+        "PoolStarvation",
         "PoolTimeout",
+        "StarvationFound",
         "WrongLoop",
     ),
     "query": (

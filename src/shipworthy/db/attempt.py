@@ -46,6 +46,11 @@ class Attempt:
 _attempt: ContextVar[Attempt | None] = ContextVar("shipworthy_db_attempt", default=None)
 
 
+# By hand on the request path: a context manager costs as much as what it stands around.
+enter_attempt = _attempt.set
+leave_attempt = _attempt.reset
+
+
 def current_attempt() -> Attempt | None:
     """Return what is to be told of commits and failures here, None where nobody asks."""
     return _attempt.get()

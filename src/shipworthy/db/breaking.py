@@ -4,6 +4,7 @@ A statement on a connection that is out is never refused: its transaction has be
 is asked before a checkout, and told when the first failure shows or the connection comes back.
 """
 
+from dataclasses import replace
 from typing import Any, final
 
 import sqlalchemy.exc
@@ -48,7 +49,9 @@ class Breaking:
     """The breaker of one engine, seen by its guard. Safe between threads."""
 
     def __init__(self, name: str, judge: Judge, settings: ResilienceSettings) -> None:
-        self.breaker = settings.new_breaker(f"db:{name}")
+        # No ramp: the pool's permits admit who comes back, in turn. A ramp refuses, so that those
+        # who come later pass those who wait.
+        self.breaker = replace(settings, ramp_seconds=0.0).new_breaker(f"db:{name}")
         self._judge = judge
 
     @property

@@ -29,7 +29,7 @@ from sqlalchemy.pool import Pool
 
 from shipworthy.context import current_deadline, deadline_scope
 from shipworthy.db.attempt import current_attempt
-from shipworthy.db.breaking import Breaking
+from shipworthy.db.breaking import Breaking, DatabaseRefused
 from shipworthy.db.classify import CUT_ATTRIBUTE, PHASE_ATTRIBUTE
 from shipworthy.db.dialects.drivers import Driver, driver_of
 from shipworthy.db.dialects.limits import limit, limit_statement
@@ -48,11 +48,15 @@ from shipworthy.db.pool import (
 )
 from shipworthy.db.settings import DbSettings
 from shipworthy.db.watchdog import WATCHDOG, CallWatch, LoopWatch
+from shipworthy.errors import Rejected
 from shipworthy.events import Event, Label, Measure, Severity, emit, event
 from shipworthy.resilience import ResilienceSettings
 
 WATCH = "_shipworthy_watch"
 LOOP = "_shipworthy_loop"
+LOCK_WAIT = "_shipworthy_lock_wait"
+# A deadline comes nearer with each statement; not each of them is worth another one.
+LOCK_WAIT_STEP_SECONDS = 0.01
 
 
 @event(severity=Severity.WARNING)
@@ -87,6 +91,7 @@ class PoolStatistics:
     wait_seconds: float
     timeouts: int
     deadlocks: int
+    starvations: int
     leaks: int
     cuts: int
     slow: int
@@ -172,6 +177,7 @@ class Protection:
             wait_seconds=counts.wait_seconds,
             timeouts=counts.timeouts,
             deadlocks=counts.deadlocks,
+            starvations=counts.starvations,
             leaks=counts.leaks,
             cuts=self.cuts,
             slow=self.slow,
@@ -190,9 +196,19 @@ class Protection:
     # -- what a gate asks (pool.Keeper) --
 
     def entering(self) -> Any:
-        return self.breaking.ask()
+        try:
+            return self.breaking.ask()
+        except DatabaseRefused as error:
+            _note_failure(error)
+            raise
 
     def failed(self, entered: Any, error: BaseException, took_seconds: float) -> None:
+        if isinstance(error, DatabaseRefused):
+            _note_failure(error)  # the breaker opened while it waited
+        elif not isinstance(error, Rejected) and not hasattr(error, PHASE_ATTRIBUTE):
+            # Of what listens to new connections and speaks with the server: nothing was sent.
+            self._mark(error, DbPhase.CONNECT, "")
+            _note_failure(error)
         if self.breaking.failed(entered, error, took_seconds):
             self._refuse_waiters()
 
@@ -202,8 +218,8 @@ class Protection:
             return
         if self._driver.bound_to_loop:
             self._same_loop(record)
-        watch = record.__dict__.get(WATCH)
-        if watch is not None and pool._pre_ping:  # noqa: SLF001
+        watch = record.__dict__.get(WATCH) or self._watch(record)  # it was there before us
+        if pool._pre_ping:  # noqa: SLF001
             watch.begin(self._until(self.settings.connect_seconds), DbPhase.CHECKOUT)
 
     def handed_over(self, record: Any, entered: Any) -> None:
@@ -233,18 +249,29 @@ class Protection:
                 watch.cut = partial(self._driver.cut, connection)
                 self._limit_statements(pool, connection)
         except BaseException as error:
-            self._mark(error, DbPhase.CONNECT, watch.end(before), self.settings.connect_seconds)
+            # Some drivers keep the time by themselves, and are not cut.
+            cut = watch.end(before) or (DbPhase.CONNECT if monotonic() >= at else "")
+            self._mark(error, DbPhase.CONNECT, cut, self.settings.connect_seconds)
             _note_failure(error)
             raise
         finally:
             _connecting.reset(connecting)
-        # By way of the record: a watch must not keep a connection that nobody has any more.
-        watch.cut = partial(_cut, self._driver, ref(record))
-        record.__dict__[WATCH] = watch
+        self._watch(record, watch)
         record.__dict__[LOOP] = None if loop is None else ref(loop)
+        record.__dict__.pop(LOCK_WAIT, None)
         # Guarded on: the connect events that follow may speak with the server too. `handed_over` or
         # `returned` ends it.
         return connection
+
+    def _watch(self, record: Any, watch: CallWatch | None = None) -> CallWatch:
+        """Put a watch, or a new one, on the connection of a record."""
+        if watch is None:
+            loop = asyncio._get_running_loop() if self._dialect.is_async else None  # noqa: SLF001
+            watch = CallWatch(_nothing) if loop is None else LoopWatch(_nothing, loop)
+        # By way of the record: a watch must not keep a connection that nobody has any more.
+        watch.cut = partial(_cut, self._driver, ref(record))
+        record.__dict__[WATCH] = watch
+        return watch
 
     def _limit_statements(self, pool: Pool, connection: Any) -> None:
         try:
@@ -298,16 +325,19 @@ class Protection:
         self, original: Callable[..., Any], phase: DbPhase, seconds: float
     ) -> Callable[..., Any]:
         slow_seconds = self.settings.statement_warn_seconds or inf
+        bounds_locks = self._driver.lock_wait is not None
 
         def execute(cursor: Any, *args: Any, **options: Any) -> Any:
             context = options.get("context") or (args[-1] if args else None)
             record = _record_of(getattr(context, "root_connection", None))
             watch = None if record is None else record.__dict__.get(WATCH)
             if watch is None:
-                return original(cursor, *args, **options)
+                return _unwatched(original, _is_autocommit(context), cursor, *args, **options)
             began = monotonic()
             before = watch.begin(_earlier(began + (seconds or inf)), phase)
             try:
+                if bounds_locks:
+                    self._bound_lock_wait(record, watch.at - began)
                 answer = original(cursor, *args, **options)
             except BaseException as error:
                 # Without a transaction around it a statement is its own COMMIT.
@@ -329,16 +359,20 @@ class Protection:
     def _ending(
         self, original: Callable[..., Any], phase: DbPhase, seconds: float
     ) -> Callable[..., Any]:
+        bounds_locks = self._driver.lock_wait is not None and phase is not DbPhase.ROLLBACK
+
         def end(connection: Any, *args: Any, **options: Any) -> Any:
             record: Any = getattr(connection, "_connection_record", None)
             watch = None if record is None else record.__dict__.get(WATCH)
             if watch is None:
-                return original(connection, *args, **options)
+                return _unwatched(original, phase is DbPhase.COMMIT, connection, *args, **options)
             began = monotonic()
             # A rollback is never denied its time by a deadline that has passed: it frees locks.
             at = began + (seconds or inf)
             before = watch.begin(at if phase is DbPhase.ROLLBACK else _earlier(at), phase)
             try:
+                if bounds_locks:
+                    self._bound_lock_wait(record, watch.at - began)
                 answer = original(connection, *args, **options)
             except BaseException as error:
                 self._failed(error, phase, watch.end(before), record, began)
@@ -352,6 +386,17 @@ class Protection:
             return answer
 
         return end
+
+    def _bound_lock_wait(self, record: Any, left_seconds: float) -> None:
+        """Have a driver that no cut wakes wait for locks no longer than until the deadline."""
+        lock_wait = self._driver.lock_wait
+        assert lock_wait is not None  # whoever calls has looked
+        connection = record.dbapi_connection
+        own, now = record.__dict__.get(LOCK_WAIT) or (lock_wait(connection),) * 2
+        wanted = min(own, left_seconds)
+        if abs(wanted - now) > LOCK_WAIT_STEP_SECONDS:
+            now = lock_wait(connection, wanted)
+        record.__dict__[LOCK_WAIT] = (own, now)
 
     # -- what went wrong --
 
@@ -532,7 +577,9 @@ def protect_all(
                 _protect(pool, dialect, _free_name(taken), chosen, breaking)
 
     def on_connect(dialect: Any, record: Any, *_: Any) -> None:
-        adopt(record._ConnectionRecord__pool, dialect)  # noqa: SLF001
+        # One of our own is in no pool; it was made for an engine that is under guard.
+        if not isinstance(record, OwnConnection):
+            adopt(record._ConnectionRecord__pool, dialect)  # noqa: SLF001
 
     def on_checkout(_: Any, __: Any, fairy: Any) -> None:
         pool = fairy._pool  # noqa: SLF001
@@ -579,6 +626,24 @@ def _cut(driver: Driver, held: "ref[Any]") -> None:
         driver.cut(connection)
 
 
+def _unwatched(
+    original: Callable[..., Any],
+    commits: bool,  # noqa: FBT001
+    *args: Any,
+    **options: Any,
+) -> Any:
+    """Call on a connection that was out before we came: unbounded, and noted all the same."""
+    try:
+        answer = original(*args, **options)
+    except BaseException as error:
+        _note_failure(error)
+        raise
+    attempt = current_attempt()
+    if commits and attempt is not None:
+        attempt.committed()
+    return answer
+
+
 def _note_failure(error: BaseException) -> None:
     attempt = current_attempt()
     if attempt is not None:
@@ -596,7 +661,9 @@ def _record_of(connection: Any) -> Any:
 
 
 def _is_autocommit(context: Any) -> bool:
-    connection = context.root_connection
+    connection = getattr(context, "root_connection", None)
+    if connection is None:
+        return False  # SQLAlchemy itself asks, on a connection it has just made
     level = connection.get_execution_options().get("isolation_level")
     if level is None:
         level = getattr(connection.dialect, "_on_connect_isolation_level", None)

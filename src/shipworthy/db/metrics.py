@@ -5,7 +5,7 @@ Not here: the registry they are put into (`telemetry`, by `assembly`).
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shipworthy.events import Metric
 
@@ -37,6 +37,12 @@ DEADLOCKS = Metric(
     "Callers refused because all holders waited for one more.",
     _LABELS,
 )
+STARVATIONS = Metric(
+    "shipworthy_pool_starvations_total",
+    "counter",
+    "Callers refused because all worker threads waited for connections.",
+    _LABELS,
+)
 LEAKS = Metric(
     "shipworthy_pool_leaks_total", "counter", "Connections that were out for too long.", _LABELS
 )
@@ -45,6 +51,19 @@ CUTS = Metric(
 )
 SLOW = Metric(
     "shipworthy_db_slow_statements_total", "counter", "Statements over the warning.", _LABELS
+)
+
+RERUNS = Metric(
+    "shipworthy_tx_reruns_total",
+    "counter",
+    "Transactions run again, by what their failure meant.",
+    ("unit", "outcome"),
+)
+COMMITS = Metric(
+    "shipworthy_ambiguous_commits_total",
+    "counter",
+    "COMMITs whose answer was lost, by what became of them.",
+    ("resolution",),
 )
 
 Reading = Callable[[], Mapping[tuple[str, ...], float]]
@@ -61,9 +80,12 @@ def db_metrics() -> tuple[tuple[Metric, Reading], ...]:
         (WAIT_SECONDS, _reading(lambda it: it.wait_seconds)),
         (TIMEOUTS, _reading(lambda it: it.timeouts)),
         (DEADLOCKS, _reading(lambda it: it.deadlocks)),
+        (STARVATIONS, _reading(lambda it: it.starvations)),
         (LEAKS, _reading(lambda it: it.leaks)),
         (CUTS, _reading(lambda it: it.cuts)),
         (SLOW, _reading(lambda it: it.slow)),
+        (RERUNS, lambda: _counts("reruns")),
+        (COMMITS, lambda: {(name,): count for name, count in _counts("commits").items()}),
     )
 
 
@@ -78,6 +100,11 @@ def _reading(number: "Callable[[PoolStatistics], float | None]") -> Reading:
         return found
 
     return read
+
+
+def _counts(name: str) -> Mapping[Any, float]:
+    transaction = sys.modules.get("shipworthy.db.transaction")
+    return getattr(transaction.transaction_counts(), name) if transaction else {}
 
 
 def _statistics() -> "Iterator[PoolStatistics]":

@@ -132,6 +132,14 @@ class Permits:
                 again = at
         return found, again
 
+    def moves(self) -> bool:
+        """Say whether a holder is at work now, or nobody knows what it does."""
+        waiting = {id(other.flow) for other in self.queue}
+        flows = [holding.flow() for holding in self.holdings]
+        return bool(self.adopted) or any(
+            flow is not None and not flow.done() and id(flow) not in waiting for flow in flows
+        )
+
     def _holds(self, flow: Flow) -> bool:
         return any(holding.flow() is flow for holding in self.holdings)
 

@@ -9,6 +9,8 @@ from typing import Any, final
 from typing_extensions import override
 
 _OURS = str(Path(__file__).parents[1])
+# Not ours to hide: the demo is an application like any other.
+_DEMO = str(Path(__file__).parents[1] / "demo")
 _LIBRARY = sysconfig.get_path("stdlib")
 _FRAMES = 60
 
@@ -84,6 +86,8 @@ def _first_own(frame: FrameType | None) -> Place | None:
 
 
 def _is_own(path: str) -> bool:
+    if path.startswith(_DEMO):
+        return True
     if "site-packages" in path or "dist-packages" in path or path.startswith((_OURS, "<")):
         return False
     return not path.startswith(_LIBRARY)

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from time import monotonic
 from typing import Annotated, Any, Protocol, final
@@ -29,6 +30,7 @@ from shipworthy.context import current_deadline, current_request
 from shipworthy.db.permits import Holding, Permits, Waiting, stuck
 from shipworthy.db.place import Place, here, stands
 from shipworthy.db.settings import DbSettings
+from shipworthy.db.starvation import thread_waits
 from shipworthy.db.watchdog import Alarm
 from shipworthy.errors import Rejected, ShipworthyError
 from shipworthy.events import Event, Label, Measure, Severity, emit, event
@@ -58,6 +60,11 @@ class PoolDeadlock(PoolTimeout):
 
 
 @final
+class PoolStarvation(PoolTimeout):
+    """All worker threads wait for connections, so none is left to give one back."""
+
+
+@final
 class WrongLoop(ShipworthyError, RuntimeError):
     """A connection of one event loop was asked for in another while both run."""
 
@@ -76,6 +83,19 @@ class DeadlockFound(Event):
     """All connections were held by callers that wait for one more; the newest was refused."""
 
     engine: Annotated[str, Label]
+    asked_at: str
+    held_at: str
+
+
+@event(severity=Severity.ERROR)
+class StarvationFound(Event):
+    """All worker threads waited for connections, and none was left to give one back.
+
+    The newest were refused; it is said once until one comes back.
+    """
+
+    engine: Annotated[str, Label]
+    threads: int
     asked_at: str
     held_at: str
 
@@ -108,6 +128,7 @@ class PoolCounts:
     wait_seconds: float = 0.0
     timeouts: int = 0
     deadlocks: int = 0
+    starvations: int = 0
     leaks: int = 0
 
 
@@ -185,6 +206,13 @@ def _flow() -> tuple[Any, Any, int]:
     return job, loop, thread
 
 
+def _outlived_its_job(holding: Holding) -> bool:
+    """Say whether a worker thread took it in another job than the one that gives it back here."""
+    job = _job.get()
+    same = job is not None and holding.flow() is job and job.thread == threading.get_ident()
+    return holding.loop is None and not same
+
+
 @final
 class Gate:
     """The permits of one pool, and the waiting for them."""
@@ -203,19 +231,38 @@ class Gate:
         with _lock:
             _gates.add(self)
 
+    @property
+    def capacity(self) -> int | None:
+        """How many permits there are; None is a pool without a limit."""
+        return self.permits.capacity
+
+    def serves(self, request: object) -> bool:
+        """Say whether somebody holds a permit for `request`, or waits for one."""
+        with _lock:
+            found = any(holding.request is request for holding in self.permits.holdings) or any(
+                waiting.request is request for waiting in self.permits.queue
+            )
+        if _given_back:
+            _settle()
+        return found
+
     def enter(self, pool: Pool) -> Holding:
         """Return a permit, at once or within the time the caller has.
 
-        Raises `PoolTimeout`, or `PoolDeadlock` at once where no permit would ever come back.
+        Raises `PoolTimeout`; `PoolDeadlock` at once where no permit would ever come back, and
+        `PoolStarvation` soon where no thread is left to bring one back.
         """
         flow, loop, thread = _flow()
+        request = current_request()
+        if loop is None and request is not None and request.connections is not None:
+            request.connections.asks(self)
         now = monotonic()
         awaits = pool._dialect.is_async  # noqa: SLF001
         waiting = Waiting(
             flow,
             here(),
             now,
-            request=current_request(),
+            request=request,
             loop=loop,
             thread=thread,
             blocks=None if awaits else loop,
@@ -240,13 +287,23 @@ class Gate:
         if holders is not None:
             raise self._deadlock(waiting, holders)
         if wait is not None:
-            holding = self._wait(waiting, wait, now, self._seconds(pool, now), pool)
+            watched = None
+            if loop is None and self._keeper.settings.deadlocks == "refuse":
+                watched = thread_waits(partial(self._starve, waiting), now)
+            try:
+                holding = self._wait(waiting, wait, now, self._seconds(pool, now), pool)
+            finally:
+                if watched is not None:
+                    watched.over(monotonic(), served=holding is not None)
         assert holding is not None  # it was granted at once, or waited for
         self._watch_for_leak(holding)
         return holding
 
     def leave(self, holding: Holding) -> None:
         """Give a permit back; twice is once."""
+        request: Any = holding.request
+        if request is not None and request.connections is not None and _outlived_its_job(holding):
+            request.connections.kept()
         _given_back.append((holding.permits, holding))
         _settle()
         if holding.leaked:
@@ -331,6 +388,33 @@ class Gate:
             retry_after_seconds=1.0,
         )
 
+    def _starve(self, waiting: Waiting, threads: int, first: bool) -> bool:  # noqa: FBT001
+        """Refuse `waiting`, unless a holder may still give a connection back by itself."""
+        with _lock:
+            if waiting not in self.permits.queue or self.permits.moves():
+                return False
+            self.permits.withdraw(waiting)
+            self._keeper.counts.starvations += 1
+            holders = list(self.permits.holdings)
+        held = _named(holders, monotonic())
+        name = self._keeper.name
+        waiting.error = PoolStarvation(
+            f"{threads} worker threads wait for {len(holders)} connections of '{name}', and none "
+            f"is left to give one back. Asked for at {waiting.place}; {held}. Give each connection "
+            f"back in the function that took it, or let the door hold requests back (web.door)",
+            retry_after_seconds=1.0,
+        )
+        waiting.wake()
+        if first:
+            emit(
+                StarvationFound,
+                engine=name,
+                threads=threads,
+                asked_at=str(waiting.place),
+                held_at=held,
+            )
+        return True
+
     def _watch_for_leak(self, holding: Holding) -> None:
         after = self._keeper.settings.leak_after_seconds
         if after and self._alarm.at == inf:
@@ -350,7 +434,7 @@ class Gate:
                 engine=self._keeper.name,
                 held_seconds=now - holding.since,
                 taken_at=str(holding.place),
-                stands_at=_stands(holding),
+                stands_at=where_stands(holding),
             )
 
 
@@ -453,7 +537,8 @@ def _named(holders: list[Holding], now: float) -> str:
     return f"held by {', '.join(named)}{f' and {more} more lines' if more else ''}"
 
 
-def _stands(holding: Holding) -> str:
+def where_stands(holding: Holding) -> str:
+    """Return the line where the owner of a permit stands now, in words where there is none."""
     flow = holding.flow()
     if flow is None or flow.done():
         return "nowhere: the code that took it is over"

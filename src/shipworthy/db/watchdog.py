@@ -24,19 +24,25 @@ THREAD = "shipworthy-db-watchdog"
 
 Before = tuple[float, str]
 
+# A cut finds nothing where a driver has no socket yet, as in the middle of a connect. So it is made
+# again while its span lasts, each time after twice as long: 10 times, which is 20 s in all.
+AGAIN_SECONDS = 0.02
+AGAIN_TIMES = 10
+
 
 class CallWatch(Watched):
     """The deadline of one connection. Spans nest: an inner one can only be shorter.
 
     `fired` says what was cut, once; a connection that was cut is not used again, except SQLite's,
-    which lives on.
+    which lives on. A span that has not ended after a cut is cut again: `at` is then the next time.
     """
 
-    __slots__ = ("__weakref__", "_lock", "cut", "fired", "what")
+    __slots__ = ("__weakref__", "_cuts", "_lock", "cut", "fired", "what")
 
     def __init__(self, cut: Callable[[], None]) -> None:
         super().__init__()
         self._lock = threading.Lock()
+        self._cuts = 0
         self.cut = cut
         self.what = ""
         self.fired = ""
@@ -47,6 +53,7 @@ class CallWatch(Watched):
         if at < self.at:
             self.what = what
             self.fired = ""
+            self._cuts = 0
             self.at = at
             if not Deadlines.covers(self):
                 self.queue()
@@ -57,19 +64,24 @@ class CallWatch(Watched):
         # Under the lock: once we are through, the connection may be somebody else's.
         with self._lock:
             self.at, self.what = before
+            self._cuts = 0
             fired, self.fired = self.fired, ""
         if self.at != inf and not Deadlines.covers(self):
             self.queue()
         return fired
 
     def fire(self, now: float) -> None:
-        """Cut the connection, unless its deadline was lifted just now."""
+        """Cut the connection, and again until its span ends, unless that has ended just now."""
         with self._lock:
             if self.at > now:
                 return
-            self.at = inf
+            self.at = now + AGAIN_SECONDS * 2**self._cuts if self._cuts < AGAIN_TIMES else inf
+            self._cuts += 1
             self.fired = self.what
             self.cut()
+            # Under the lock: a span that has ended is not to be queued.
+            if self.at != inf:
+                self.queue()
 
     def queue(self) -> None:
         """Have somebody look at the deadline in time."""

@@ -40,6 +40,7 @@ def run(
     """
     # Imported here: whoever imports `service` to serve it bare gets nothing of ours with it.
     from shipworthy.lifecycle import Exit
+    from shipworthy.operations import registered
     from shipworthy.serve import RunOptions, run as serve
 
     given = {"serve.host": host, "serve.port": port, "operations.port": ops_port}
@@ -47,6 +48,7 @@ def run(
     try:
         _refuse_without_extra()
         # Here, because it needs what the extra brings.
+        from shipworthy.demo.breakage import breakable
         from shipworthy.demo.prepare import prepare
 
         prepared = prepare(database or os.environ.get("DATABASE_URL"), directory=Path.cwd())
@@ -57,12 +59,18 @@ def run(
 
         def ready(facts: "ReadyFacts") -> None:
             pid = traffic.start(facts.url)
-            sys.stdout.write(welcome(facts, database=about, traffic_pid=pid))
+            action = next((action.name for action in broken.actions), "")
+            said = welcome(facts, database=about, traffic_pid=pid, action=action)
+            sys.stdout.write(said)
             sys.stdout.flush()
             if browser and has_display(os.environ, sys.platform):
                 open_browser(f"{facts.url}/docs")
 
-        with _environment("DATABASE_URL", prepared.url):
+        with (
+            breakable(prepared.url) as broken,
+            registered(*broken.actions),
+            _environment("DATABASE_URL", broken.url),
+        ):
             return serve(
                 RunOptions(
                     target=TARGET,
@@ -116,8 +124,10 @@ class Traffic:
         self._process = None
 
 
-def welcome(facts: "ReadyFacts", *, database: str, traffic_pid: int | None) -> str:
-    """Say where everything is."""
+def welcome(
+    facts: "ReadyFacts", *, database: str, traffic_pid: int | None, action: str = ""
+) -> str:
+    """Say where everything is, and how to break it."""
     lines = {
         "service": facts.url,
         "API page": f"{facts.url}/docs",
@@ -126,6 +136,11 @@ def welcome(facts: "ReadyFacts", *, database: str, traffic_pid: int | None) -> s
         "database": database,
         "traffic": f"about 10 requests a second, process {traffic_pid}" if traffic_pid else "none",
     }
+    if action:
+        lines["break it"] = (
+            f'curl -X POST -H "Authorization: Bearer {facts.token}" '
+            f"{facts.operations_url}/api/actions/{action}"
+        )
     rows = "".join(f"  {name:<11} {value}\n" for name, value in lines.items())
     return f"\nThe demo is ready.\n\n{rows}\nCtrl-C stops it.\n\n"
 

@@ -2,7 +2,8 @@
 
 It is served by the supervisor and answers from what the supervisor already knows, so it answers
 whatever the app does. Rooms above add their own routes as `Endpoint`s; routes, the OpenAPI
-document and the index page's list all derive from them.
+document and the index page's list all derive from them. `OperationsClient` is the other side: what
+commands use to ask a running service.
 
 Not here: the sockets and the server that serve this app (`serve`), the same probes on the app's
 own port (`web`), what health and readiness mean (`lifecycle`), how metrics are counted and written
@@ -10,20 +11,46 @@ own port (`web`), what health and readiness mean (`lifecycle`), how metrics are 
 """
 
 from shipworthy.operations.access import Audience
+from shipworthy.operations.actions import Action, offered, registered
 from shipworthy.operations.app import operations_app
+from shipworthy.operations.client import OperationsClient, PortRefused, PortUnreachable
 from shipworthy.operations.endpoint import Asked, Endpoint, Reply, Schema
-from shipworthy.operations.facts import Operated, ServiceFacts, WorkerFacts
+from shipworthy.operations.facts import (
+    BreakerFacts,
+    BreakersFacts,
+    DatabaseFacts,
+    DatabasesFacts,
+    HolderFacts,
+    NameUnknown,
+    Operated,
+    ServiceFacts,
+    WorkerFacts,
+    WorkersSilent,
+)
 from shipworthy.operations.settings import OperationsSettings
 
 __all__ = [
+    "Action",
     "Asked",
     "Audience",
+    "BreakerFacts",
+    "BreakersFacts",
+    "DatabaseFacts",
+    "DatabasesFacts",
     "Endpoint",
+    "HolderFacts",
+    "NameUnknown",
     "Operated",
+    "OperationsClient",
     "OperationsSettings",
+    "PortRefused",
+    "PortUnreachable",
     "Reply",
     "Schema",
     "ServiceFacts",
     "WorkerFacts",
+    "WorkersSilent",
+    "offered",
     "operations_app",
+    "registered",
 ]

@@ -18,8 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from shipworthy.errors import Misuse, Rejected, ShipworthyError
 from shipworthy.events import emit
 from shipworthy.operations.access import Door, Refusal
+from shipworthy.operations.actions import Action
 from shipworthy.operations.endpoint import PROBLEM, Asked, Endpoint, told
-from shipworthy.operations.facts import Operated
+from shipworthy.operations.facts import NameUnknown, Operated
 from shipworthy.operations.occurrences import OperatorRefused
 from shipworthy.operations.routes import own_endpoints
 from shipworthy.operations.settings import OperationsSettings
@@ -48,13 +49,14 @@ def operations_app(
     settings: OperationsSettings,
     values: Sequence[Value],
     endpoints: Sequence[Endpoint] = (),
+    actions: Sequence[Action] = (),
 ) -> Starlette:
     """Return the app of the operations port of `service`.
 
     `token` opens `/api`; an empty one opens nothing. `values` are the settings in force, with
     their secrets already hidden. Rooms above hand in their own `endpoints`; a path and method
-    declared twice is a `ValueError`. Host names in the settings that are none raise
-    `SettingsInvalid`.
+    declared twice is a `ValueError`. `actions` are what an operator may start here. Host names in
+    the settings that are none raise `SettingsInvalid`.
     """
     door = Door(
         host=settings.host,
@@ -62,7 +64,7 @@ def operations_app(
         token=token,
         scrape_token=settings.scrape_token.reveal(),
     )
-    every = (*own_endpoints(service, values), *endpoints)
+    every = (*own_endpoints(service, values, actions), *endpoints)
     by_path: dict[str, dict[str, Endpoint]] = {}
     for endpoint in every:
         methods = by_path.setdefault(endpoint.path, {})
@@ -136,6 +138,8 @@ def _status_of(error: ShipworthyError) -> int:
     match error:
         case Rejected():
             return error.status
+        case NameUnknown():
+            return 404
         case Misuse():
             return 422
         case _:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import orjson
@@ -25,6 +26,7 @@ _SCALARS: Mapping[object, Schema] = {
     int: {"type": "integer"},
     float: {"type": "number"},
     bool: {"type": "boolean"},
+    NoneType: {"type": "null"},
     Any: {},
 }
 
@@ -47,9 +49,21 @@ class Asked:
     detailed: bool  # whether names, numbers and reasons may be in the answer
     endpoints: tuple["Endpoint", ...]  # everything the port serves
 
-    async def json(self) -> Any:
-        """Read the body as JSON, at most 256 KiB of it; what it means, the caller must judge."""
-        if self.request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+    @property
+    def client(self) -> str:
+        """The address the call came from; empty where there is none."""
+        return self.request.client.host if self.request.client else ""
+
+    async def json(self, *, optional: bool = False) -> Any:
+        """Read the body as JSON, at most 256 KiB of it; what it means, the caller must judge.
+
+        None where it is `optional` and nothing was sent.
+        """
+        headers = self.request.headers
+        nothing = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+        if optional and nothing:
+            return None
+        if headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
             raise HTTPException(415, f"the body must be {JSON}")
         body = bytearray()
         async for chunk in self.request.stream():
@@ -71,6 +85,7 @@ class Endpoint:
     summary: str
     audience: Audience = Audience.TOKEN
     request: Schema | None = None
+    request_optional: bool = False
     replies: tuple[Reply, ...]
     answer: Callable[[Asked], Awaitable[Response]]
 
@@ -93,8 +108,8 @@ def told(facts: object, *, status: int = 200, media: str = JSON) -> Response:
 def schema_of(kind: Any) -> Schema:
     """Return the JSON Schema of a dataclass, so that what is said of an answer is what it has.
 
-    Knows the types facts are made of: scalars, sequences and mappings of one type. Raises
-    `TypeError` for others.
+    Knows the types facts are made of: scalars, sequences and mappings of one type, and unions.
+    Raises `TypeError` for others.
     """
     if kind in _SCALARS:
         return _SCALARS[kind]
@@ -113,4 +128,6 @@ def schema_of(kind: Any) -> Schema:
         return {"type": "array", "items": schema_of(arguments[0])}
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return {"type": "object", "additionalProperties": schema_of(arguments[1])}
+    if origin is UnionType:
+        return {"anyOf": [schema_of(one) for one in arguments]}
     raise TypeError(f"no JSON Schema is known for {kind!r}; add it to operations.endpoint")

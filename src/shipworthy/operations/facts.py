@@ -1,10 +1,14 @@
 """What the operations port shows, and the one port through which it learns and commands."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Protocol
 
+from shipworthy.errors import Misuse, Rejected
 from shipworthy.lifecycle import Answer
+
+_NAMES_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,7 +17,7 @@ class WorkerFacts:
 
     `generation` is which process in the worker's place it is, counted from 1. `blocked` says what
     is known of an event loop that stands, and is empty while it moves. `health` is the worker's own
-    `HealthReport.to_dict()`, empty before the first one.
+    `HealthReport.to_dict()` with the numbers of its `databases`, empty before the first one.
     """
 
     pid: int
@@ -46,6 +50,95 @@ class ServiceFacts:
     workers: tuple[WorkerFacts, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerFacts:
+    """One breaker of one worker; `worker` is its process id, a window the last seconds of calls."""
+
+    worker: int
+    name: str
+    state: str
+    because: str
+    for_seconds: float
+    retry_after_seconds: float
+    in_flight: int
+    window_calls: int
+    window_failures: int
+    window_slow: int
+    refused_total: int
+    opened_total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakersFacts:
+    """Breakers by name and worker; `silent` are the workers that did not answer in time."""
+
+    breakers: tuple[BreakerFacts, ...]
+    silent: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HolderFacts:
+    """Somebody who holds a connection: the line that took it, and where that code stands now."""
+
+    taken_at: str
+    stands_at: str
+    held_seconds: float
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseFacts:
+    """One database of one worker: its pool, its breaker, and who holds its connections longest.
+
+    `capacity` is null for a pool without a limit; `because`, `for_seconds` and
+    `retry_after_seconds` are the breaker's.
+    """
+
+    worker: int
+    name: str
+    capacity: int | None
+    in_use: int
+    waiting: int
+    checkouts: int
+    waits: int
+    wait_seconds: float
+    timeouts: int
+    deadlocks: int
+    leaks: int
+    cuts: int
+    slow: int
+    breaker: str
+    because: str
+    for_seconds: float
+    retry_after_seconds: float
+    holders: tuple[HolderFacts, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabasesFacts:
+    """Databases by name and worker; `silent` are the workers that did not answer in time."""
+
+    databases: tuple[DatabaseFacts, ...]
+    silent: tuple[int, ...]
+
+
+class NameUnknown(Misuse):
+    """There is nothing of that name here; the message says which names there are."""
+
+    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(set(known))
+        near = get_close_matches(name, names, n=1)
+        there = ", ".join(names[:_NAMES_SHOWN]) or "none"
+        more = len(names) - _NAMES_SHOWN
+        also = f"did you mean '{near[0]}'?" if near else f"there is {there}"
+        also += f" and {more} more" if more > 0 and not near else ""
+        super().__init__(f"there is no {what} '{name[:100]}'; {also}")
+
+
+class WorkersSilent(Rejected):
+    """No worker answered in time; asking again does no harm, a command says a state, not a step."""
+
+
 class Operated(Protocol):
     """The service behind the operations port."""
 
@@ -59,6 +152,25 @@ class Operated(Protocol):
 
     async def requests(self) -> Sequence[Mapping[str, Any]]:
         """Return the requests in flight in all workers, oldest first; bounded like `metrics`."""
+        ...
+
+    async def breakers(self) -> BreakersFacts:
+        """Return the breakers of all workers; bounded like `metrics`."""
+        ...
+
+    async def databases(self) -> DatabasesFacts:
+        """Return the databases of all workers; bounded like `metrics`."""
+        ...
+
+    async def isolate_breaker(self, name: str, because: str) -> BreakersFacts:
+        """Hold a breaker open in every worker, also in later ones, and return how it stands.
+
+        Raises `NameUnknown`, and `WorkersSilent` when no worker answers in time.
+        """
+        ...
+
+    async def close_breaker(self, name: str) -> BreakersFacts:
+        """Close a breaker in every worker and return how it stands; raises as `isolate_breaker`."""
         ...
 
     async def command(self, name: str) -> str:

@@ -11,8 +11,11 @@ from typing import Any, Literal
 from shipworthy.lifecycle import Answer
 from shipworthy.operations.facts import ServiceFacts, WorkerFacts
 from shipworthy.redact import redact
+from shipworthy.resilience import BreakerState
 
 HEALTH_JSON = "application/health+json"
+
+_REFUSING = frozenset({BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.ISOLATED})
 
 Status = Literal["pass", "warn", "fail"]
 
@@ -38,12 +41,14 @@ def judge_status(facts: ServiceFacts) -> Status:
     """Judge the whole: `fail` takes no traffic, `warn` takes it but something is wrong.
 
     A dependency that is down warns only, unless its check belongs to readiness: then the answer
-    about readiness says so.
+    about readiness says so. A breaker that refuses calls to a database warns too.
     """
     if not (facts.live.ok and facts.ready.ok):
         return "fail"
     wrong = any(
-        worker.blocked or any(check["status"] == "fail" for check in checks_of(worker))
+        worker.blocked
+        or any(check["status"] == "fail" for check in checks_of(worker))
+        or any(standing(pool) == "warn" for pool in pools_of(worker))
         for worker in facts.workers
     )
     return "warn" if wrong else "pass"
@@ -75,6 +80,17 @@ def checks_of(worker: WorkerFacts) -> Sequence[Mapping[str, Any]]:
     """Return the worker's check reports as it sent them; none before its first report."""
     checks: Sequence[Mapping[str, Any]] = worker.health.get("checks", ())
     return checks
+
+
+def pools_of(worker: WorkerFacts) -> Sequence[Mapping[str, Any]]:
+    """Return the numbers of the worker's databases as it sent them; none before its first."""
+    pools: Sequence[Mapping[str, Any]] = worker.health.get("databases", ())
+    return pools
+
+
+def standing(pool: Mapping[str, Any]) -> Literal["pass", "warn"]:
+    """Judge a database by its breaker: one that refuses, or tries whether it may, is a warning."""
+    return "warn" if pool["breaker"] in _REFUSING else "pass"
 
 
 def _said(question: str, answer: Answer) -> str:
@@ -111,6 +127,21 @@ def _checks(facts: ServiceFacts, now_wall: float) -> dict[str, list[dict[str, An
             if check["output"]:
                 entry["output"] = redact(check["output"])
             found.setdefault(f"{check['name']}:responseTime", []).append(entry)
+        for pool in pools_of(worker):
+            key = f"database {pool['name']}:connectionsInUse"
+            found.setdefault(key, []).append(
+                {
+                    "componentId": str(worker.pid),
+                    "componentType": "datastore",
+                    "status": standing(pool),
+                    "observedValue": pool["in_use"],
+                    "observedUnit": "connections",
+                    # The draft lets a check carry more; null is a pool without a limit.
+                    "capacity": pool["capacity"],
+                    "waiting": pool["waiting"],
+                    "breaker": pool["breaker"],
+                }
+            )
     return found
 
 

@@ -22,3 +22,11 @@ class OperatorCommanded(Event):
     command: Annotated[str, Label]
     client: str
     outcome: str
+
+
+@event(severity=Severity.WARNING)
+class ActionFailed(Event):
+    """An action that an operator started did not go to its end."""
+
+    action: Annotated[str, Label]
+    because: str

@@ -70,7 +70,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     }
     if endpoint.request is not None:
         operation["requestBody"] = {
-            "required": True,
+            "required": not endpoint.request_optional,
             "content": {JSON: {"schema": endpoint.request}},
         }
     return operation

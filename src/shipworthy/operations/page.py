@@ -10,9 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shipworthy.operations.actions import ActionFacts
 from shipworthy.operations.endpoint import Endpoint
 from shipworthy.operations.facts import ServiceFacts
-from shipworthy.operations.health import Status, checks_of, judge_status
+from shipworthy.operations.health import Status, checks_of, judge_status, pools_of, standing
 from shipworthy.redact import redact
 
 if TYPE_CHECKING:
@@ -22,16 +23,28 @@ _HERE = Path(__file__).parent
 
 
 def index_page(
-    facts: ServiceFacts, endpoints: Sequence[Endpoint], *, now_wall: float, detailed: bool
+    facts: ServiceFacts,
+    endpoints: Sequence[Endpoint],
+    *,
+    actions: Sequence[ActionFacts] = (),
+    here: str = "",
+    now_wall: float,
+    detailed: bool,
 ) -> str:
-    """Return the page; without `detailed` it says whether the service is ready, and no more."""
+    """Return the page; without `detailed` it says whether the service is ready, and no more.
+
+    `here` is the address of this port, for the commands that start and stop `actions`.
+    """
     status = judge_status(facts)
     return _template().render(
+        actions=actions,
         answers=(("Live", facts.live), ("Ready", facts.ready), ("Started", facts.startup)),
         checks=[(worker.pid, check) for worker in facts.workers for check in checks_of(worker)],
+        databases=[(worker.pid, pool) for worker in facts.workers for pool in pools_of(worker)],
         detailed=detailed,
         endpoints=endpoints,
         facts=facts,
+        here=here,
         now_wall=now_wall,
         reason=(facts.ready if facts.live.ok else facts.live).because,
         status=status,
@@ -86,4 +99,5 @@ def _template() -> "Template":
         "mebibytes": lambda count: f"{count / 2**20:.1f} MiB",
         "redact": redact,
     }
+    environment.filters["standing"] = standing
     return environment.get_template("index.html")

@@ -11,6 +11,8 @@ from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.events import emit
 from shipworthy.lifecycle import Answer
 from shipworthy.operations.access import Audience
+from shipworthy.operations.actions import Action, Performer, action_endpoints
+from shipworthy.operations.breakers import breaker_endpoints
 from shipworthy.operations.endpoint import Asked, Endpoint, Reply, schema_of, told
 from shipworthy.operations.facts import Operated, ServiceFacts
 from shipworthy.operations.health import HEALTH_JSON, HEALTH_SCHEMA, health_document, judge_status
@@ -84,16 +86,20 @@ class CommandReply:
     detail: str
 
 
-def own_endpoints(service: Operated, values: Sequence[Value]) -> tuple[Endpoint, ...]:
+def own_endpoints(
+    service: Operated, values: Sequence[Value], actions: Sequence[Action] = ()
+) -> tuple[Endpoint, ...]:
     """Return the endpoints of this room, in the order in which people read them."""
+    performer = Performer(actions)
     return (
         _probe("/livez", "Live: 503 asks for a restart", lambda: service.facts().live),
         _probe("/readyz", "Ready: 503 asks for no traffic", lambda: service.facts().ready),
         _probe(
             "/startupz", "Started: 503 until the start-up is over", lambda: service.facts().startup
         ),
-        *_pages(service),
+        *_pages(service, performer),
         *_api(service, values),
+        *action_endpoints(performer),
     )
 
 
@@ -122,7 +128,7 @@ def _probe(path: str, summary: str, ask: Callable[[], Answer]) -> Endpoint:
     )
 
 
-def _pages(service: Operated) -> tuple[Endpoint, ...]:
+def _pages(service: Operated, performer: Performer) -> tuple[Endpoint, ...]:
     async def health(asked: Asked) -> Response:
         document = health_document(
             service.facts(), now_wall=SYSTEM_CLOCK.wall(), detailed=asked.detailed
@@ -141,6 +147,8 @@ def _pages(service: Operated) -> tuple[Endpoint, ...]:
         page = index_page(
             service.facts(),
             asked.endpoints,
+            actions=performer.facts(),
+            here=str(asked.request.base_url).rstrip("/"),
             now_wall=SYSTEM_CLOCK.wall(),
             detailed=asked.detailed,
         )
@@ -222,13 +230,7 @@ def _api(service: Operated, values: Sequence[Value]) -> tuple[Endpoint, ...]:
 
     async def drain(asked: Asked) -> Response:
         sentence = await service.command("drain")
-        client = asked.request.client
-        emit(
-            OperatorCommanded,
-            command="drain",
-            client=client.host if client else "",
-            outcome=sentence,
-        )
+        emit(OperatorCommanded, command="drain", client=asked.client, outcome=sentence)
         return told(CommandReply(detail=sentence), status=202)
 
     async def openapi(asked: Asked) -> Response:
@@ -253,6 +255,7 @@ def _api(service: Operated, values: Sequence[Value]) -> tuple[Endpoint, ...]:
             replies=(Reply(says="The requests.", schema=schema_of(RequestsReply)),),
             answer=requests,
         ),
+        *breaker_endpoints(service),
         Endpoint(
             path="/api/config",
             summary="Every setting in force, with its origin",

@@ -32,6 +32,12 @@ class OperationsSettings:
         "a bearer token that opens /metrics and nothing else"
     )
 
+    @property
+    def url(self) -> str:
+        """Where a command on this machine finds the port; not to be found where it is any."""
+        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
     def refusals(self, environment: str) -> list[str]:
         """Return what `environment` refuses; development refuses nothing."""
         if environment == "development":

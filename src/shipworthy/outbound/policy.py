@@ -49,6 +49,11 @@ def repeat_of(method: str, *, keyed: bool, replayable: bool, repeated_below: boo
     return Repeat.UNSENT
 
 
+def leaves_traces(method: str, *, keyed: bool) -> bool:
+    """Tell whether a call does something that another one of the same would do again."""
+    return not (keyed or method in IDEMPOTENT)
+
+
 def fails(status: int) -> bool:
     """Tell whether an answer counts against the target."""
     return status >= 500 or status in _PASSING

@@ -11,7 +11,14 @@ from typing_extensions import override
 from urllib3 import Timeout
 
 from shipworthy.outbound.policy import repeat_of
-from shipworthy.outbound.targets import AttemptFailed, Callee, Outbound, refusal_as, standing
+from shipworthy.outbound.targets import (
+    AttemptFailed,
+    Callee,
+    Outbound,
+    note_call,
+    refusal_as,
+    standing,
+)
 from shipworthy.resilience import BreakerOpen, DeadlinePassed
 
 # On a request that is guarded already: two layers of ours are one.
@@ -95,9 +102,11 @@ class _Call:
         self._request = self._sent = request
         self._inner = inner
         self._before: requests.Response | None = None
+        keyed = "Idempotency-Key" in request.headers
+        note_call(request.method or "", keyed=keyed)
         self._repeat = repeat_of(
             request.method or "",
-            keyed="Idempotency-Key" in request.headers,
+            keyed=keyed,
             replayable=request.body is None or isinstance(request.body, (bytes, str)),
             repeated_below=adapter.max_retries.total != 0,
         )

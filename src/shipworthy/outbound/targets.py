@@ -15,6 +15,7 @@ from shipworthy.outbound.policy import (
     host_in,
     judge_answer,
     judge_error,
+    leaves_traces,
     retry_after,
     trace_headers,
 )
@@ -281,6 +282,13 @@ class Outbound:
 
 
 _standing: Outbound | None = None
+
+
+def note_call(method: str, *, keyed: bool) -> None:
+    """Note a call with the request it is made for: one that leaves traces is not made twice."""
+    record = current_request()
+    if record is not None and leaves_traces(method, keyed=keyed):
+        record.calls_out += 1
 
 
 def standing() -> Outbound:

@@ -9,7 +9,7 @@ from typing import Any, final
 
 from shipworthy.context import current_deadline
 from shipworthy.outbound.policy import Repeat, repeat_of
-from shipworthy.outbound.targets import AttemptFailed, Callee, Outbound, refusal_as
+from shipworthy.outbound.targets import AttemptFailed, Callee, Outbound, note_call, refusal_as
 from shipworthy.resilience import BreakerOpen, DeadlinePassed
 
 # In the extensions of a request that is guarded already: two layers of ours are one.
@@ -121,10 +121,11 @@ class _Call:
         call.request = request
         call.before = None
         call.tries = 0
-        present = request.headers.keys()
+        keyed = "idempotency-key" in request.headers
+        note_call(request.method, keyed=keyed)
         call.repeat = repeat_of(
             request.method,
-            keyed="idempotency-key" in present,
+            keyed=keyed,
             replayable=isinstance(request.stream, kit.bytes_body),
             repeated_below=bool(getattr(getattr(transport, "_pool", None), "_retries", 0)),
         )
@@ -136,7 +137,7 @@ class _Call:
         call.sent = sent = object.__new__(type(request))
         vars(sent).update(vars(request))
         sent.extensions = {**extensions, _MARK: True}
-        added = out.headers(target, present)
+        added = out.headers(target, request.headers.keys())
         if added:
             sent.headers = request.headers.copy()
             for name, value in added:

@@ -320,7 +320,8 @@ class Circuit:
         Closed it changes nothing: there the calls themselves say it, and sooner.
         """
         if self.state is _OPEN:
-            self._until = max(self._until, now + self._wait())
+            # The prober comes again: the wait need not grow, as it does after a call that failed.
+            self._until = max(self._until, now + self.rule.open_seconds)
         elif self.state is _HALF_OPEN:
             self._reopen("the prober was not answered", now)
 

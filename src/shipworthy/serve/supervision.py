@@ -145,6 +145,9 @@ class Supervision:
         worker = self.workers.get(generation)
         if worker is None or worker.stage is not Stage.STARTING:
             return []
+        if self.leaving:
+            # Its word crossed ours: it is told again, now that it hears.
+            return self.heard(generation, now)
         worker.stage = Stage.READY
         worker.served = True
         worker.deadline = math.inf

@@ -12,16 +12,29 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from shipworthy import __version__
 from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.errors import ShipworthyError
 from shipworthy.events import Event, Severity, emit, event
 from shipworthy.lifecycle import Exit, Phase, Signal, is_ignored, signals_of
-from shipworthy.operations import OperationsSettings, ServiceFacts, WorkerFacts, operations_app
+from shipworthy.operations import (
+    BreakerFacts,
+    BreakersFacts,
+    DatabaseFacts,
+    DatabasesFacts,
+    HolderFacts,
+    NameUnknown,
+    OperationsSettings,
+    ServiceFacts,
+    WorkerFacts,
+    WorkersSilent,
+    offered,
+    operations_app,
+)
 from shipworthy.serve import judge
 from shipworthy.serve.channel import Channel
 from shipworthy.serve.engine import UvicornEngine
@@ -47,6 +60,8 @@ ASK_SECONDS = 0.8
 # A worker that has not been heard for this long is not asked: the answer would come too late.
 DEAF_SECONDS = 1.0
 _STDERR = 2
+
+Facts = TypeVar("Facts")
 
 
 @event(severity=Severity.INFO)
@@ -139,6 +154,8 @@ class Supervisor:
         self._clean: set[int] = set()
         self._questions: dict[int, asyncio.Future[Any]] = {}
         self._numbers = itertools.count(1)
+        # Breakers that an operator holds open, with the reason: a worker to come must know.
+        self._isolated: dict[str, str] = {}
         self._snapshots: dict[int, Snapshot] = {}
         self._departed: Snapshot = {}
         self._started_wall = SYSTEM_CLOCK.wall()
@@ -162,6 +179,7 @@ class Supervisor:
                 token=self._token,
                 settings=self._settings.of(OperationsSettings),
                 values=self._settings.values,
+                actions=offered(),
             )
         )
         await operations.start(self._operations_sockets, {})
@@ -230,6 +248,38 @@ class Supervisor:
         requests = [request for found in described.values() for request in found]
         return sorted(requests, key=lambda request: -request["age_seconds"])
 
+    async def breakers(self) -> BreakersFacts:
+        """Return the breakers of the workers that answer, and who does not."""
+        return self._breakers(await self._ask_all("breakers"))
+
+    async def databases(self) -> DatabasesFacts:
+        """Return the databases of the workers that answer, and who does not."""
+        answers = await self._ask_all("databases")
+        return DatabasesFacts(
+            databases=tuple(
+                replace(
+                    _facts(DatabaseFacts, found, worker=self._pid(generation)),
+                    holders=tuple(_facts(HolderFacts, holder) for holder in found["holders"]),
+                )
+                for generation, databases in answers.items()
+                for found in databases
+            ),
+            silent=self._silent(answers),
+        )
+
+    async def isolate_breaker(self, name: str, because: str) -> BreakersFacts:
+        """Hold a breaker open in every worker; one that is started later is told, too."""
+        stands = await self._set_breaker("isolate", name, because=because)
+        self._isolated[name] = because
+        for channel in self._channels.values():
+            channel.send("isolated", orders=self._isolated)
+        return stands
+
+    async def close_breaker(self, name: str) -> BreakersFacts:
+        """Close a breaker in every worker."""
+        self._isolated.pop(name, None)
+        return await self._set_breaker("close", name)
+
     async def command(self, name: str) -> str:
         """Do `drain`: what the first SIGTERM does, which may still come and changes nothing."""
         if name != "drain":
@@ -238,6 +288,38 @@ class Supervisor:
             return "already draining"
         self._do(self._supervision.drain(SYSTEM_CLOCK.now()))
         return "draining: readiness fails from now on, requests in flight are finished"
+
+    async def _set_breaker(self, order: str, name: str, **facts: str) -> BreakersFacts:
+        answers = await self._ask_all(order, name=name, **facts)
+        if not answers:
+            raise WorkersSilent(
+                f"no worker answered within {ASK_SECONDS:g} s, so nobody knows whether breaker "
+                f"'{name[:100]}' was set; say it again",
+                retry_after_seconds=1.0,
+            )
+        stands = self._breakers(answers)
+        ours = tuple(breaker for breaker in stands.breakers if breaker.name == name)
+        if not ours:
+            raise NameUnknown("breaker", name, (breaker.name for breaker in stands.breakers))
+        return replace(stands, breakers=ours)
+
+    def _breakers(self, answers: Mapping[int, Any]) -> BreakersFacts:
+        return BreakersFacts(
+            breakers=tuple(
+                _facts(BreakerFacts, found, worker=self._pid(generation))
+                for generation, breakers in answers.items()
+                for found in breakers
+            ),
+            silent=self._silent(answers),
+        )
+
+    def _pid(self, generation: int) -> int:
+        # It may have ended since it answered.
+        seen = self._seen.get(generation)
+        return seen.pid if seen else 0
+
+    def _silent(self, answers: Mapping[int, Any]) -> tuple[int, ...]:
+        return tuple(seen.pid for seen in self._seen.values() if seen.generation not in answers)
 
     # Deciding and doing.
 
@@ -360,6 +442,8 @@ class Supervisor:
     def _hear(self, generation: int, seen: WorkerSeen, message: dict[str, Any]) -> None:
         match message["kind"]:
             case "hello":
+                if self._isolated:
+                    self._channels[generation].send("isolated", orders=self._isolated)
                 self._do(self._supervision.heard(generation, seen.heard_at))
             case "state":
                 seen.hear(message)
@@ -396,7 +480,7 @@ class Supervisor:
                 sock.close()
             self._sockets = []
 
-    async def _ask_all(self, question: str) -> dict[int, Any]:
+    async def _ask_all(self, question: str, **details: str) -> dict[int, Any]:
         """Ask every worker that moves at once; who does not answer in time is left out."""
         now = SYSTEM_CLOCK.now()
         asked: dict[int, asyncio.Future[Any]] = {}
@@ -405,13 +489,19 @@ class Supervisor:
             if now - self._seen[generation].heard_at > DEAF_SECONDS:
                 continue
             number = next(self._numbers)
-            if channel.send("ask", number=number, question=question):
+            if channel.send("ask", number=number, question=question, **details):
                 asked[generation] = self._questions[number] = loop.create_future()
         if asked:
             await asyncio.wait(asked.values(), timeout=ASK_SECONDS)
         for number in [n for n, waiting in self._questions.items() if waiting in asked.values()]:
             self._questions.pop(number).cancel()
         return {g: w.result() for g, w in asked.items() if w.done() and not w.cancelled()}
+
+
+def _facts(kind: type[Facts], found: Mapping[str, Any], **more: Any) -> Facts:
+    """Take what `kind` has from what a worker said; one of a newer version may say more."""
+    names = {field.name for field in fields(kind)} - more.keys()  # type: ignore[arg-type]
+    return kind(**{name: found[name] for name in names}, **more)
 
 
 _SIGNALS = {

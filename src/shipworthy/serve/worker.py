@@ -13,13 +13,21 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
 from shipworthy import db, outbound
 from shipworthy.assembly import Hardened, harden
 from shipworthy.clock import SYSTEM_CLOCK
-from shipworthy.db import DbSettings
+from shipworthy.db import (
+    DbSettings,
+    KindSettings,
+    describe_databases,
+    pool_numbers,
+    use_kinds,
+)
 from shipworthy.errors import ShipworthyError, StartFailed
 from shipworthy.events import Event, Severity, emit, event
 from shipworthy.lifecycle import (
@@ -33,7 +41,8 @@ from shipworthy.lifecycle import (
 )
 from shipworthy.outbound import OutboundSettings
 from shipworthy.redact import printable, redact
-from shipworthy.resilience import ResilienceSettings
+from shipworthy.resilience import ResilienceSettings, breakers
+from shipworthy.serve.by_hand import ByHand
 from shipworthy.serve.channel import Channel
 from shipworthy.serve.engine import ServerEngine, UvicornEngine
 from shipworthy.serve.order import Order
@@ -83,6 +92,7 @@ def main(text: str) -> int:
         )
         stop_logging = start_logging(settings, app_first=True)
         # Before the app: so that engines and clients it makes when it is imported are reached too.
+        use_kinds(settings.of(KindSettings))
         db.install(settings.of(DbSettings), settings.of(ResilienceSettings))
         outbound.install(settings.of(OutboundSettings), settings.of(ResilienceSettings))
         app = load_target(parse_target(order.target))
@@ -132,6 +142,7 @@ class Worker:
         )
         self._channel: Channel
         self._told = asyncio.Event()
+        self._by_hand = ByHand()
         # Whether the whole service leaves. A SIGTERM to this process alone does not say so, and
         # then the socket must go on listening for the next worker.
         self._whole = False
@@ -285,26 +296,42 @@ class Worker:
                     self._lifecycle.escalate()
                     if self._lifecycle.phase is Phase.FORCED:
                         self._force()
+                case "isolated":
+                    self._by_hand.expect(message["orders"])
                 case "ask":
-                    self._answer(message["number"], message["question"])
+                    self._answer(message)
         self._whole = True
         self._begin_drain()
 
-    def _answer(self, number: int, question: str) -> None:
-        facts: Any
+    def _answer(self, asked: Mapping[str, Any]) -> None:
+        question: str = asked["question"]
+        facts: Any = None
         try:
-            if question == "metrics":
-                facts = self._hardened.registry.snapshot()
-            else:
-                facts = self._hardened.in_flight.describe()
+            match question:
+                case "metrics":
+                    facts = self._hardened.registry.snapshot()
+                case "requests":
+                    facts = self._hardened.in_flight.describe()
+                case "databases":
+                    facts = describe_databases()
+                case "isolate" | "close":
+                    if question == "isolate":
+                        self._by_hand.isolate(asked["name"], asked["because"])
+                    else:
+                        self._by_hand.close(asked["name"])
+                    self._report()  # first, so that who has the answer finds it in /health
+                    facts = _breakers()
+                case "breakers":
+                    facts = _breakers()
         except Exception:  # noqa: BLE001
             # Whatever it is, it must not make us deaf to the word that ends this process.
             _log.exception("the supervisor's question about %s could not be answered", question)
             return
-        self._channel.send("answer", number=number, facts=facts)
+        self._channel.send("answer", number=asked["number"], facts=facts)
 
     async def _beat(self) -> None:
         while True:
+            self._by_hand.carry_out()
             self._report()
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
@@ -319,8 +346,12 @@ class Worker:
             in_flight=len(self._hardened.in_flight),
             connections=census.total,
             rss_bytes=_rss_bytes(),
-            health=self._lifecycle.health().to_dict(),
+            health=self._lifecycle.health().to_dict() | {"databases": pool_numbers()},
         )
+
+
+def _breakers() -> list[dict[str, Any]]:
+    return [asdict(breaker.statistics()) for breaker in breakers().values()]
 
 
 def _new_loop(kind: str) -> asyncio.AbstractEventLoop:

@@ -2,20 +2,22 @@
 
 import atexit
 import contextlib
+import logging
 import os
 import queue
 import select
 import threading
 import time
 import weakref
-from typing import final
+from collections.abc import Callable
+from typing import Any, final
 
 from shipworthy.events import Metric
 from shipworthy.telemetry.lines import line, timestamp
 from shipworthy.telemetry.metrics import Registry
 
-# Lines that wait for a slow reader. 1 MiB is some 4,000 lines.
-HELD_BYTES = 1024 * 1024
+# Lines that wait for a slow reader. 2 MiB is what some 4,000 requests have to say.
+HELD_BYTES = 2 * 1024 * 1024
 # How long lines gather before the thread writes them together: each time it wakes, it costs the
 # process two thread switches, which a line per request should not.
 GATHER_SECONDS = 0.02
@@ -27,6 +29,8 @@ _EXIT_SECONDS = 1.0
 # How often a write to a full descriptor in non-blocking mode looks whether `close` gave up.
 _LOOK_SECONDS = 0.1
 
+_log = logging.getLogger("shipworthy.telemetry")
+
 _DROPPED = Metric(
     "shipworthy_log_lines_dropped_total",
     "counter",
@@ -34,14 +38,18 @@ _DROPPED = Metric(
 )
 
 
+# How to make a line, what to make it from, and the bytes that this keeps in memory.
+_Taken = tuple[Callable[[Any], bytes], object, int]
+
+
 @final
 class AccessLog:
     """Takes lines at once and writes them to `stream_fd` from a thread of its own.
 
-    `write` never waits: what a slow or blocked reader leaves no room for is dropped, counted in
-    `dropped`, and said in the log as soon as there is room. Safe from any thread, from signal
-    handlers and after a fork. The descriptor is borrowed and stays open. `human` says for whom
-    the lines are written: people at a terminal, or programs (JSON).
+    `write` and `write_later` never wait: what a slow or blocked reader leaves no room for is
+    dropped, counted in `dropped`, and said in the log as soon as there is room. Both are safe from
+    any thread, from signal handlers and after a fork. The descriptor is borrowed and stays open.
+    `human` says for whom the lines are written: people at a terminal, or programs (JSON).
     """
 
     def __init__(self, stream_fd: int, *, human: bool, held_bytes: int = HELD_BYTES) -> None:
@@ -57,13 +65,19 @@ class AccessLog:
 
     def write(self, text: bytes) -> None:
         """Take a line with its newline; at once, and dropped when there is no room."""
-        size = len(text)
-        if self._held_bytes + size > self._limit_bytes or self._closed:
+        self.write_later(bytes, text, len(text))
+
+    def write_later(self, make: Callable[[Any], bytes], facts: object, size_bytes: int) -> None:
+        """Take what a line is made from; the log's thread calls `make(facts)` for the line.
+
+        So the caller does not wait for the making. `size_bytes` is what `facts` keep in memory.
+        """
+        if self._held_bytes + size_bytes > self._limit_bytes or self._closed:
             self.dropped += 1
             return
         # Single statements without a call in them: no thread switch comes between load and store.
-        self._held_bytes += size
-        self._lines.put(text)
+        self._held_bytes += size_bytes
+        self._lines.put((make, facts, size_bytes))
         if self._thread is None:
             self._start()
 
@@ -92,7 +106,7 @@ class AccessLog:
 
     def _begin(self) -> None:
         """Start empty: also in the child of a fork, where the parent's lines are not ours."""
-        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._lines: queue.SimpleQueue[_Taken | None] = queue.SimpleQueue()
         self._held_bytes = 0
         self._thread: threading.Thread | None = None
         # Reentrant, because a signal handler may log while its thread is just here.
@@ -114,31 +128,34 @@ class AccessLog:
         self.close(_EXIT_SECONDS)
 
     def _run(self) -> None:
-        taken: bytes | None = b""
-        while taken is not None:
+        while True:
             taken = self._lines.get()
             self._closing.wait(GATHER_SECONDS)
-            piece, count = b"", 0
+            piece, count, held_bytes = b"", 0, 0
             while taken is not None:
-                if piece and len(piece) + len(taken) > PIECE_BYTES:
-                    self._put(piece, count)
-                    piece, count = b"", 0
-                piece += taken
+                make, facts, size_bytes = taken
+                text = _made(make, facts)
+                if piece and len(piece) + len(text) > PIECE_BYTES:
+                    self._put(piece, count, held_bytes)
+                    piece, count, held_bytes = b"", 0, 0
+                piece += text
                 count += 1
+                held_bytes += size_bytes
                 try:
                     taken = self._lines.get_nowait()
                 except queue.Empty:
                     break
-            self._put(piece, count)
+            self._put(piece, count, held_bytes)
+            if taken is None:
+                return
 
-    def _put(self, piece: bytes, count: int) -> None:
-        size = len(piece)
+    def _put(self, piece: bytes, count: int, held_bytes: int) -> None:
         missing = self.dropped - self._told
         if missing and self._write(_notice(missing, human=self.human)):
             self._told += missing
         if not self._write(piece):
             self.dropped += count
-        self._held_bytes -= size
+        self._held_bytes -= held_bytes
 
     def _write(self, piece: bytes) -> bool:
         rest = memoryview(piece)
@@ -162,6 +179,15 @@ class AccessLog:
 def log_metrics(registry: Registry, log: AccessLog) -> None:
     """Register what `log` had to drop in `registry`."""
     registry.running_total(_DROPPED, read=lambda: log.dropped)
+
+
+def _made(make: Callable[[Any], bytes], facts: object) -> bytes:
+    try:
+        return make(facts)
+    except Exception:  # noqa: BLE001
+        # The thread must live, and the line that is missing is told of in its place.
+        _log.exception("a line of the log could not be made")
+        return b""
 
 
 def _notice(missing: int, *, human: bool) -> bytes:

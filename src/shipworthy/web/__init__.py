@@ -1,17 +1,19 @@
-"""The line of guards around an application: ids, access line, drain gate, problems, probes.
+"""The line of guards around an application: ids, access line, drain gate, keys, replay, problems.
 
-`Line` is the one ASGI class; a guard is a small object with any of `enter`, `received`,
+`Line` is the one ASGI class; a guard is a small object with any of `enter`, `around`, `received`,
 `starting`, `ended` and `leave`. A guard may raise; only `Problems` answers. Also here: how a WSGI
 application is served, how the application's lifespan joins ours, how an application is asked
 in-process, and what framework it is.
 
 Not here: when a process drains and what its checks say (`lifecycle`), how numbers and lines leave
-the process (`telemetry`), and which guards an application gets (`assembly`).
+the process (`telemetry`), what a failure of a database means and where keys are kept (`db`), and
+which guards an application gets (`assembly`).
 """
 
 from shipworthy.web.access import Access
 from shipworthy.web.ask import Heard, Unanswered, ask
 from shipworthy.web.context import Correlation, new_ids, parse_traceparent
+from shipworthy.web.door import DoorClosed, DoorCrowded, DoorGuard
 from shipworthy.web.drain import DrainGate, InFlight
 from shipworthy.web.frameworks import (
     Framework,
@@ -22,6 +24,7 @@ from shipworthy.web.frameworks import (
     route_finder,
 )
 from shipworthy.web.health import ProbeRouteTaken, Probes
+from shipworthy.web.idempotency import CommitUnfenced, Idempotency, KeySeenAgain, KeysUnkept
 from shipworthy.web.lifespan import AppLifespan, LifespanUnsupported, speak_lifespan
 from shipworthy.web.line import App, Call, Line, Message, Receive, Scope, Send
 from shipworthy.web.problems import (
@@ -31,7 +34,8 @@ from shipworthy.web.problems import (
     Problems,
     problem,
 )
-from shipworthy.web.settings import WebSettings, guards
+from shipworthy.web.replay import Replay, ReplayWithheld, RequestReplayed
+from shipworthy.web.settings import IdempotencySettings, WebSettings, guards
 from shipworthy.web.wsgi import WsgiApp
 
 __all__ = [
@@ -41,12 +45,20 @@ __all__ = [
     "AppLifespan",
     "Call",
     "CallRefused",
+    "CommitUnfenced",
     "Correlation",
+    "DoorClosed",
+    "DoorCrowded",
+    "DoorGuard",
     "DrainGate",
     "ExceptionUnhandled",
     "Framework",
     "Heard",
+    "Idempotency",
+    "IdempotencySettings",
     "InFlight",
+    "KeySeenAgain",
+    "KeysUnkept",
     "LifespanUnsupported",
     "Line",
     "Message",
@@ -54,6 +66,9 @@ __all__ = [
     "Probes",
     "Problems",
     "Receive",
+    "Replay",
+    "ReplayWithheld",
+    "RequestReplayed",
     "Scope",
     "Send",
     "Unanswered",

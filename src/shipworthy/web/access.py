@@ -1,10 +1,12 @@
 """The access line and the metrics of a request, made from what the line of guards knows anyway.
 
-The line is put together as text, because a log record would cost more than all guards together.
+The line is put together as text, because a log record would cost more than all guards together,
+and in the log's thread, so that no request waits for it.
 """
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import final
 
 import orjson
@@ -49,8 +51,24 @@ TEXT_CHARACTERS = 1024
 _KEPT_TEXTS = 4096
 _KEPT_CHARACTERS = 256
 
-# How to count a call, how to observe its seconds, and the part of its line that stays the same.
-_Known = tuple[Callable[[], None], Callable[[float], None], str]
+# What the facts of a line keep in memory beside the characters of path and client: the sum of
+# `sys.getsizeof` over their parts, with room for one id more.
+_FACTS_BYTES = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kind:
+    """What calls of one method, route and status share; `fixed` is that part of their line."""
+
+    count: Callable[[], None]
+    observe: Callable[[float], None]
+    method: str
+    status: int
+    fixed: str
+
+
+# Wall time, kind, path, client, seconds, bytes sent, whether the client left, request and trace id.
+_Facts = tuple[float, _Kind, str, str, float, int, bool, str, str]
 
 
 @final
@@ -71,78 +89,99 @@ class Access:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._log = log
+        self._make = self._for_people if log and log.human else self._for_programs
         self._now = now
         self._wall = wall
         self._requests = registry.counter(REQUESTS)
         self._seconds = registry.histogram(SECONDS)
         registry.gauge(IN_FLIGHT, read=in_flight)
-        self._known: dict[tuple[str, str, int], _Known] = {}
+        self._known: dict[tuple[str, str, int], _Kind] = {}
+        # Of the log's thread alone.
         self._texts: dict[str, str] = {}
 
     def ended(self, call: Call) -> None:
-        """Count the call and write its line."""
+        """Count the call and have its line written."""
         seconds = self._now() - call.started
         record = call.record
         status = call.status or (CLIENT_GONE if call.gone else 500)
         route = record.route or call.route()
-        known = self._known.get((record.method, route, status)) or self._learn(call, status)
-        count, observe, fixed = known
-        count()
-        observe(seconds)
+        kind = self._known.get((record.method, route, status)) or self._learn(call, status)
+        kind.count()
+        kind.observe(seconds)
         log = self._log
         if log is None or (call.probe and status < 400):
             return
-        if log.human:
-            log.write(self._for_people(call, status, seconds))
-            return
-        texts = self._texts
-        log.write(
-            f'{{"ts":"{timestamp(self._wall())}",{fixed}'
-            f'"path":"{texts.get(record.path) or self._escape(record.path)}",'
-            f'"client":"{texts.get(record.client) or self._escape(record.client)}",'
-            f'"duration_ms":{seconds * 1000:.3f},"sent_bytes":{call.sent_bytes},'
-            f"{_GONE if call.gone else ''}"
-            f'"request_id":"{record.request_id}","trace_id":"{record.trace_id}"}}\n'.encode()
+        path, client = record.path[:TEXT_CHARACTERS], record.client[:TEXT_CHARACTERS]
+        facts: _Facts = (
+            self._wall(),
+            kind,
+            path,
+            client,
+            seconds,
+            call.sent_bytes,
+            call.gone,
+            record.request_id,
+            record.trace_id,
         )
+        log.write_later(self._make, facts, _FACTS_BYTES + len(path) + len(client))
 
-    def _learn(self, call: Call, status: int) -> _Known:
+    def _learn(self, call: Call, status: int) -> _Kind:
         """Return the cells, and the part of the line, that calls of this kind share."""
-        method = call.record.method
+        method = call.record.method[:TEXT_CHARACTERS]
         route = call.route()
         label = method if method in _METHODS else OTHER_METHOD
-        observe = _nothing if label == "WEBSOCKET" else self._seconds.cell(label, route).observe
-        text = self._escape(route)
-        fixed = (
-            f'"level":"{_level(status)}","logger":"shipworthy.access",'
+        text = _escaped(route)
+        kind = _Kind(
+            count=self._requests.cell(label, route, str(status)).add,
+            observe=_nothing if label == "WEBSOCKET" else self._seconds.cell(label, route).observe,
+            method=method,
+            status=status,
+            fixed=f'"level":"{_level(status)}","logger":"shipworthy.access",'
             f'"message":"{label} {text} {status}",'
-            f'"method":"{label}","route":"{text}","status":{status},'
+            f'"method":"{label}","route":"{text}","status":{status},',
         )
-        known = (self._requests.cell(label, route, str(status)).add, observe, fixed)
         if label == method and len(self._known) < _KEPT_TEXTS:
-            self._known[method, route, status] = known
-        return known
+            self._known[method, route, status] = kind
+        return kind
 
-    def _for_people(self, call: Call, status: int, seconds: float) -> bytes:
-        record = call.record
+    def _for_programs(self, facts: _Facts) -> bytes:
+        wall, kind, path, client, seconds, sent_bytes, gone, request_id, trace_id = facts
+        texts = self._texts
+        return (
+            f'{{"ts":"{timestamp(wall)}",{kind.fixed}'
+            f'"path":"{texts.get(path) or self._escape(path)}",'
+            f'"client":"{texts.get(client) or self._escape(client)}",'
+            f'"duration_ms":{seconds * 1000:.3f},"sent_bytes":{sent_bytes},'
+            f"{_GONE if gone else ''}"
+            f'"request_id":"{request_id}","trace_id":"{trace_id}"}}\n'
+        ).encode()
+
+    def _for_people(self, facts: _Facts) -> bytes:
+        wall, kind, path, _, seconds, _, _, request_id, _ = facts
         fields = {
-            "ts": timestamp(self._wall()),
-            "level": _level(status),
+            "ts": timestamp(wall),
+            "level": _level(kind.status),
             "logger": "shipworthy.access",
-            "message": redact(f"{record.method} {record.path[:TEXT_CHARACTERS]} {status}"),
+            "message": redact(f"{kind.method} {path} {kind.status}"),
             "ms": f"{seconds * 1000:.1f}",
-            "request_id": record.request_id,
+            "request_id": request_id,
         }
         return line(fields, human=True)
 
     def _escape(self, text: str) -> str:
-        """Return `text` redacted, cut and as it stands between the quotes of a JSON string."""
-        clean = redact(text[:TEXT_CHARACTERS]).encode("utf-8", "backslashreplace").decode()
-        escaped = orjson.dumps(clean)[1:-1].decode()
+        """Return `text` escaped, and keep it where it is short: most paths come again."""
+        escaped = _escaped(text)
         if len(text) <= _KEPT_CHARACTERS:
             if len(self._texts) >= _KEPT_TEXTS:
                 self._texts.clear()
             self._texts[text] = escaped
         return escaped
+
+
+def _escaped(text: str) -> str:
+    """Return `text` redacted, cut and as it stands between the quotes of a JSON string."""
+    clean = redact(text[:TEXT_CHARACTERS]).encode("utf-8", "backslashreplace").decode()
+    return orjson.dumps(clean)[1:-1].decode()
 
 
 def _level(status: int) -> str:

@@ -5,13 +5,12 @@ wait, look first, or nothing you could do. The words hold nothing of the inside.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Final
 
 from shipworthy.db import Outcome, database_outcome
-from shipworthy.errors import Rejected, RequestInvalid
-from shipworthy.resilience import DeadlinePassed
+from shipworthy.errors import Rejected, RequestInvalid, ShipworthyError
 
 _KIND: Final = "urn:shipworthy:problem:"
 
@@ -42,6 +41,7 @@ _LATE: Final = Explanation(
     status=504,
     detail="Something that this request needs did not answer in time; the log has which, under the "
     "id.",
+    retry_after_seconds=1.0,
 )
 _AWAY: Final = Explanation(
     status=503,
@@ -86,8 +86,12 @@ def answer_for(error: BaseException) -> Explanation:
         )
     if isinstance(error, RequestInvalid):
         return Explanation(status=error.status, detail=str(error), kind=kind_of(error))
-    if isinstance(error, DeadlinePassed):
+    if isinstance(error, ShipworthyError) and isinstance(error, TimeoutError):
         return _LATE
+    told = getattr(error, "client_detail", None)
+    if told is not None:
+        # A lost commit of ours: it has an id by which it can be looked for.
+        return replace(_OF_A_DATABASE[Outcome.AMBIGUOUS], detail=told)
     outcome = database_outcome(error)
     return FAILED if outcome is None else _OF_A_DATABASE.get(outcome, FAILED)
 

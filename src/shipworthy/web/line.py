@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequ
 from typing import TYPE_CHECKING, Any, Protocol, final
 
 from shipworthy.context import RequestRecord
-from shipworthy.errors import Rejected
+from shipworthy.web.answers import is_refusal
 
 if TYPE_CHECKING:
     import asyncio
@@ -49,7 +49,7 @@ class Call:
 
     `app` is who will be asked: a guard may put another in its place. `status` is 0 until the
     answer has started, `ended` is set when its last byte is handed to the server, `gone` when the
-    client left before that.
+    client left before that. `keyed` is set while the call holds an Idempotency-Key of its own.
     """
 
     __slots__ = (
@@ -61,6 +61,7 @@ class Call:
         "gone",
         "headers",
         "held",
+        "keyed",
         "probe",
         "record",
         "scope",
@@ -86,6 +87,7 @@ class Call:
         self.ended = False
         self.gone = False
         self.probe = False
+        self.keyed = False
         self.held: list[Message] | None = None
         self.started = line.now()
         self.task: asyncio.Task[Any] | None = None
@@ -204,12 +206,13 @@ class Line:
     """Guards around `app`, entered in the order given and left in reverse.
 
     A guard is an object with any of: `enter(call)`, before the application is asked, which may
-    raise and may return an awaitable; `received(call, message)`, for each message the application
-    receives; `starting(call, message)`, which may put other headers in the place of
-    `message["headers"]` but not change those, which are the application's;
-    `ended(call)`, once, when the last byte of the answer is handed over; and `leave(call)`, when
-    the call is over with its background tasks. `ended` and `leave` also come to guards that the
-    call never reached, and must not raise.
+    raise and may return an awaitable; `around(call, app)`, when all have been entered, which
+    returns who is asked in the place of `app`: itself, or what calls it more than once or not at
+    all; `received(call, message)`, for each message the application receives;
+    `starting(call, message)`, which may put other headers in the place of `message["headers"]` but
+    not change those, which are the application's; `ended(call)`, once, when the last byte of the
+    answer is handed over; and `leave(call)`, when the call is over with its background tasks.
+    `ended` and `leave` also come to guards that the call never reached, and must not raise.
     """
 
     def __init__(
@@ -226,6 +229,8 @@ class Line:
         self.now = now
         self.answers = answers
         self._enter = _hooks(guards, "enter")
+        # The last guard's is next to the application.
+        self._around = _hooks(guards[::-1], "around")
         self.received = _hooks(guards, "received")
         self.starting = _hooks(guards, "starting")
         self.ended = _hooks(guards[::-1], "ended")
@@ -244,11 +249,13 @@ class Line:
                 waiting = enter(call)
                 if waiting is not None:
                     await waiting
+            for around in self._around:
+                call.app = around(call, call.app)
             await call.app(scope, call.receive, call.send)
             if not call.ended:
                 await self.answers.finish(call)
         except BaseException as error:
-            refused = isinstance(error, Rejected) and not call.status
+            refused = is_refusal(error) and not call.status
             await self.answers.answer(call, error)
             if not refused:
                 raise

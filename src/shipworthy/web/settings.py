@@ -1,13 +1,15 @@
-"""The settings of the line of guards: section `web`."""
+"""The settings of the line of guards: sections `web` and `idempotency`."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from shipworthy.settings import Loaded, option, section
+from shipworthy.settings import Loaded, duration, option, section
 
 _PATH = re.compile(r"/[^\s?#]*")
+_METHOD = re.compile(r"[A-Z]+")
+_HEADER = re.compile(r"[a-z0-9-]+")
 
 
 @section("web")
@@ -24,6 +26,24 @@ class WebSettings:
     live_path: str = option("/livez", "the path of the liveness probe, empty for none")
     ready_path: str = option("/readyz", "the path of the readiness probe, empty for none")
     startup_path: str = option("/startupz", "the path of the start-up probe, empty for none")
+    replay: Literal["off", "report", "enforce"] = option(
+        "enforce",
+        "run a request again whose database failed under it, where nothing of it is left; report "
+        "only says when it would be",
+    )
+    replay_methods: tuple[str, ...] = option(
+        ("GET", "HEAD", "OPTIONS"),
+        "the methods that are replayed; requests that hold an Idempotency-Key always are",
+    )
+    # A person waits so long (Nielsen's limit for keeping attention); the database is back in 2.
+    replay_within_seconds: float = duration(
+        "10s", "how long after a request has come it may be run again", maximum="10m"
+    )
+    door: Literal["off", "report", "enforce"] = option(
+        "enforce",
+        "let no more requests in that keep a database connection than there are connections; "
+        "report only says which would have waited",
+    )
     # Django's and Flask's developers count on some ten; 40 is what Starlette gives sync routes.
     wsgi_threads: int = option(
         40, "how many requests of a WSGI application are worked on at once", minimum=1, maximum=1000
@@ -41,7 +61,69 @@ class WebSettings:
             f"web.{name}: '{path}' is no path; begin it with a slash and leave out ? and #"
             for name, path in paths.items()
             if path and not _PATH.fullmatch(path)
+        ] + _no_methods("web.replay_methods", self.replay_methods)
+
+
+@section("idempotency")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdempotencySettings:
+    """What becomes of requests with an Idempotency-Key; they are kept in the database `db.url`."""
+
+    mode: Literal["off", "report", "enforce"] = option(
+        "off",
+        "enforce: a request that comes again gets the answer it got, and is not run again; report: "
+        "it is run, and told of",
+    )
+    methods: tuple[str, ...] = option(
+        ("POST", "PATCH"), "the methods whose keys count; the others can be repeated by themselves"
+    )
+    required: tuple[str, ...] = option(
+        (), "paths that take no request of these methods without a key; /orders/* is all below it"
+    )
+    identity: tuple[str, ...] = option(
+        ("authorization",),
+        "the headers that tell clients apart, so that none gets the answer of another",
+    )
+    keep_seconds: float = duration("24h", "how long an answer is kept", minimum="1m", maximum="90d")
+    lease_seconds: float = duration(
+        "60s",
+        "when whoever works on a request counts as gone; make it longer than any request takes",
+        minimum="1s",
+        maximum="1h",
+    )
+    patience_seconds: float = duration(
+        "2s", "how long a request waits for the table of the keys", minimum="50ms", maximum="1m"
+    )
+    without_table: Literal["refuse", "pass"] = option(
+        "refuse",
+        "what becomes of a request with a key while the table cannot be used: 503, or it is run "
+        "as if it had none",
+    )
+
+    def refusals(self, environment: str) -> list[str]:
+        """Return what could never have an effect, in any environment."""
+        del environment
+        return [
+            *_no_methods("idempotency.methods", self.methods),
+            *(
+                f"idempotency.required: '{path}' is no path; begin it with a slash"
+                for path in self.required
+                if not _PATH.fullmatch(path)
+            ),
+            *(
+                f"idempotency.identity: '{name}' is no header; write it in lower case"
+                for name in self.identity
+                if not _HEADER.fullmatch(name)
+            ),
         ]
+
+
+def _no_methods(key: str, methods: Sequence[str]) -> list[str]:
+    return [
+        f"{key}: '{method}' is no method; write it in upper case"
+        for method in methods
+        if not _METHOD.fullmatch(method)
+    ]
 
 
 def guards(settings: Loaded) -> Sequence[tuple[str, str]]:
@@ -54,5 +136,8 @@ def guards(settings: Loaded) -> Sequence[tuple[str, str]]:
         ("access line", "enforce" if web.access_log else "off"),
         ("probes", probes),
         ("drain", "enforce"),
+        ("door", web.door),
+        ("idempotency", settings.of(IdempotencySettings).mode),
+        ("replay", web.replay),
         ("problems", web.problems),
     )

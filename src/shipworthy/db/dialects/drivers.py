@@ -38,12 +38,14 @@ class Driver:
 
     `connect(dialect, original, watch, args, options)` calls `original` and is back by `watch.at`,
     raising what the driver raises when a server does not answer. `bound_to_loop`: a connection is
-    of no use in another event loop than its own.
+    of no use in another event loop than its own. `lock_wait` is for a driver that waits for locks
+    by itself and is not woken by a cut: it tells, or with a length sets, how long.
     """
 
     cut: Callable[[Any], None]
     connect: Callable[[Any, Connect, Cuttable, Any, dict[str, Any]], Any]
     bound_to_loop: bool = False
+    lock_wait: Callable[..., float] | None = None
 
 
 def driver_of(dialect: Any) -> Driver:
@@ -100,6 +102,20 @@ def _interrupt(connection: Any) -> None:
         if _adapted(connection):
             plain = connection.driver_connection._conn  # noqa: SLF001 - `interrupt` is awaited
         plain.interrupt()
+
+
+def _busy_timeout(connection: Any, seconds: float | None = None) -> float:
+    """Return how long SQLite waits for a lock, after setting it to `seconds`."""
+    # Its busy handler sleeps on whatever `interrupt` says.
+    cursor = connection.cursor()
+    try:
+        if seconds is not None:
+            cursor.execute(f"PRAGMA busy_timeout = {max(0, int(seconds * 1000))}")
+        else:
+            cursor.execute("PRAGMA busy_timeout")
+        return float(cursor.fetchone()[0]) / 1000
+    finally:
+        cursor.close()
 
 
 def _adapted(connection: Any) -> bool:
@@ -238,6 +254,6 @@ _DRIVERS = {
         ),
         bound_to_loop=True,
     ),
-    "pysqlite": Driver(cut=_interrupt, connect=_connect_plainly),
-    "aiosqlite": Driver(cut=_interrupt, connect=_connect_plainly),
+    "pysqlite": Driver(cut=_interrupt, connect=_connect_plainly, lock_wait=_busy_timeout),
+    "aiosqlite": Driver(cut=_interrupt, connect=_connect_plainly, lock_wait=_busy_timeout),
 }

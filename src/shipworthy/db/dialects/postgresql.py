@@ -165,8 +165,10 @@ class Postgresql:
     transaction_status: TransactionStatus | None = TransactionStatus(
         assigned="SELECT CAST(pg_current_xact_id_if_assigned() AS text)",
         place=(
-            "SELECT CAST(system_identifier AS text) || '/' || CAST(timeline_id AS text)"
-            " FROM pg_control_system(), pg_control_checkpoint()"
+            # The timeline of the log itself: the last checkpoint's is the old one for a while after
+            # a promotion.
+            "SELECT CAST(system_identifier AS text) || '/'"
+            " || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) FROM pg_control_system()"
         ),
         status="SELECT pg_xact_status(CAST(CAST(:xid AS text) AS xid8))",
     )
