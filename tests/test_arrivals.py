@@ -1,6 +1,8 @@
 """A library is noticed when it is imported, and not imported by being waited for."""
 
+import importlib.util
 import sys
+import zipfile
 
 import pytest
 
@@ -71,6 +73,37 @@ def test_an_import_that_fails_is_waited_for_again(library, told, waiting, tmp_pa
     module = __import__(library)
 
     assert told == [module]
+
+
+def test_whoever_only_asks_for_a_module_does_not_use_its_arrival_up(library, told, waiting):
+    """Frameworks look whether a library is there, and import it later."""
+    waiting(library)
+    found = [importlib.util.find_spec(library) is not None for _ in range(2)]
+    before = list(told)
+
+    module = __import__(library)
+
+    assert (found, before, told) == ([True, True], [], [module])
+
+
+def test_a_library_in_a_zip_file_is_told_as_well(library, told, waiting, tmp_path, monkeypatch):
+    """One loader serves all that is in there, and everybody who asks."""
+    other = f"{library}_other"
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as packed:
+        for name in (f"{library}_zipped", other):
+            packed.writestr(f"{name}.py", "VALUE = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "all.zip"))
+    waiting(f"{library}_zipped")
+    for _ in range(2):
+        importlib.util.find_spec(f"{library}_zipped")
+
+    __import__(other)
+    before = list(told)
+    module = __import__(f"{library}_zipped")
+
+    assert (before, told) == ([], [module])
+    for name in (f"{library}_zipped", other):
+        del sys.modules[name]
 
 
 def test_a_library_that_is_not_there_is_not_found_by_us(told, waiting):

@@ -645,3 +645,23 @@ def test_door_and_replay_can_be_left_out(settled):
     assert names(standing)
     assert not names(off)
     assert not names(unguarded)
+
+
+def test_settings_given_later_bring_their_own_keys(settled, tmp_path, heard):
+    """What is started and stopped is the guard in the line, not the one before it."""
+    environ = {"SHIPWORTHY_IDEMPOTENCY__MODE": "enforce"}
+    first, second = (f"sqlite:///{tmp_path / name}.db" for name in ("first", "second"))
+    app = harden(service(), settings=settled(**environ, SHIPWORTHY_DB__URL=first))
+    app = harden(app, settings=settled(**environ, SHIPWORTHY_DB__URL=second))
+
+    with TestClient(app):
+        pass
+
+    assert not (tmp_path / "first.db").exists()
+    assert len([fact for fact in heard if type(fact).__name__ == "KeysUnkept"]) == 1
+
+
+def test_what_the_settings_refuse_is_refused_here_too(settled):
+    """As by `run`: a probe at what is no path would never be asked."""
+    with pytest.raises(SettingsInvalid, match="'livez' is no path"):
+        harden(service(), settings=settled(SHIPWORTHY_WEB__LIVE_PATH="livez"))

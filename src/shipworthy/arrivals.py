@@ -6,6 +6,7 @@ must not pay for its import.
 
 import importlib.util
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -25,6 +26,7 @@ class Arrivals(MetaPathFinder):
 
     def __init__(self, names: Iterable[str], tell: Callable[[ModuleType], None]) -> None:
         self._awaited = set(names)
+        self._asking: set[tuple[str, int]] = set()
         self._tell = tell
 
     def begin(self) -> None:
@@ -45,25 +47,28 @@ class Arrivals(MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Find nothing: only look who is asked for."""
-        if fullname not in self._awaited:
+        asking = (fullname, threading.get_ident())
+        if fullname not in self._awaited or asking in self._asking:
             return None
-        self._awaited.discard(fullname)  # so that the question below does not come back to us
-        spec = importlib.util.find_spec(fullname)
+        self._asking.add(asking)  # so that the question below does not come back to us
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._asking.discard(asking)
         if spec is None or spec.loader is None:
-            self._awaited.add(fullname)
             return None
         loader: Any = spec.loader
         execute = loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
-            # The loader itself stays what it is: only this one call of it is followed.
-            del loader.exec_module
-            try:
-                execute(module)
-            except BaseException:
-                self._awaited.add(fullname)
-                raise
-            self._tell(module)
+            # The loader itself stays what it is: only this one call of it is followed. That of a
+            # zip file is the same for each question, and for all modules in there.
+            loader.__dict__.pop("exec_module", None)
+            execute(module)
+            # Only now: whoever asks for the spec need not import it.
+            if module.__name__ == fullname and fullname in self._awaited:
+                self._awaited.discard(fullname)
+                self._tell(module)
 
         loader.exec_module = exec_module
         return spec

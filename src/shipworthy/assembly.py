@@ -162,6 +162,9 @@ class _Hull:
     """
 
     def __init__(self, app: Any, settings: Loaded, *, before: "_Hull | None" = None) -> None:
+        refused = settings.refusals()
+        if refused:
+            raise SettingsInvalid(refused)
         web = settings.of(WebSettings)
         self._settings = settings.of(LifecycleSettings)
         databases = settings.of(DbSettings)
@@ -205,6 +208,7 @@ class _Hull:
             owns=owner_finder(app),
             host=self._settings.ready_host,
         )
+        self._keys = self._idempotency(settings)
         self.line = Line(
             self.served,
             # In the order of `web.guards`: who comes later has the ids, and is counted.
@@ -214,7 +218,7 @@ class _Hull:
                 self._probes,
                 self._gate,
                 *self._door(app, web, databases),
-                *self._idempotency(settings, before),
+                *self._keys,
                 *self._replay(settings),
             ),
             answers=Problems(
@@ -240,7 +244,7 @@ class _Hull:
             ),
         )
 
-    def _idempotency(self, settings: Loaded, before: "_Hull | None") -> tuple[Idempotency, ...]:
+    def _idempotency(self, settings: Loaded) -> tuple[Idempotency, ...]:
         """Return the guard of the keys, none where it is off; it keeps them in `db.url`."""
         keys = settings.of(IdempotencySettings)
         if keys.mode == "off":
@@ -254,10 +258,7 @@ class _Hull:
             raise SettingsInvalid([missing])
         from shipworthy.db import KeyStore
 
-        guard = Idempotency(keys, KeyStore(url, seconds=keys.patience_seconds))
-        if before is None or "idempotency" not in self.lifecycle.components:
-            self.lifecycle.add(Component("idempotency", guard.start, guard.stop))
-        return (guard,)
+        return (Idempotency(keys, KeyStore(url, seconds=keys.patience_seconds)),)
 
     def _replay(self, settings: Loaded) -> tuple[Replay, ...]:
         web = settings.of(WebSettings)
@@ -281,6 +282,8 @@ class _Hull:
             self.lifecycle = self.lifecycle.renewed(self._settings)
             self._gate.leaving = False
         else:
+            for keys in self._keys:
+                self.lifecycle.add(Component("idempotency", keys.start, keys.stop))
             self.lifecycle.add(self._application())
             if outer is None:
                 self.lifecycle.add(self._databases())

@@ -477,10 +477,14 @@ def _show_breakers(
 ) -> None:
     with _refusals_said(settings=2):
         facts = client.ask(path, method=method, body=body)
+        if not (isinstance(facts, dict) and {"breakers", "silent"} <= facts.keys()):
+            raise ShipworthyError(f"{client.url} does not answer as an operations port; see --ops")
     if as_json:
         _print_json(facts)
     elif facts["breakers"]:
         _print_rows(("breaker", "worker", "state", "for", "calls", "why"), _breaker_rows(facts))
+    elif method == "POST":
+        print("it will not be held open any more; no worker has one of that name yet")
     elif not facts["silent"]:
         print("there are no breakers: the service has made no engine and no call yet")
     for pid in facts["silent"]:

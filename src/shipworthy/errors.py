@@ -78,7 +78,7 @@ class RequestInvalid(ShipworthyError):
 
 
 class Rejected(ShipworthyError):
-    """The call was never begun, so it is safe to send again after `retry_after_seconds`."""
+    """The call it names was never begun; what was done before that call is not undone by it."""
 
     status = 503
 

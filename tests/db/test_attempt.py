@@ -1,6 +1,7 @@
 """What databases did in one piece of work is noted for whoever would run it again."""
 
 import asyncio
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -10,8 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from shipworthy.context import RequestRecord, request_scope
 from shipworthy.db import attempt_scope, current_attempt, protect
-from shipworthy.db.attempt import KEPT_FAILURES
+from shipworthy.db.attempt import KEPT_FAILURES, strays
 
 
 @pytest.fixture
@@ -112,10 +114,65 @@ def test_an_asynchronous_engine_notes_as_well(tmp_path):
     assert asyncio.run(work()).commits == 1
 
 
+def of_sqlite(code: int) -> sqlite3.OperationalError:
+    """What the driver raises for an error of that number."""
+    error = sqlite3.OperationalError("it did")
+    error.sqlite_errorcode = code
+    return error
+
+
 def test_failures_without_end_are_kept_to_a_few():
     """What is remembered of a piece of work has a bound."""
     with attempt_scope() as attempt:
-        for _ in range(KEPT_FAILURES + 5):
-            attempt.failed(OSError())
+        for code in range(KEPT_FAILURES + 5):
+            attempt.failed(of_sqlite(code))
 
     assert len(attempt.failures) == KEPT_FAILURES
+
+
+def test_a_failure_that_comes_again_and_again_hides_no_other():
+    """A loop that skips duplicates, and then one that means something else."""
+    with attempt_scope() as request, attempt_scope() as attempt:
+        for code in (19, *[5] * (KEPT_FAILURES + 5), 19, 11):
+            attempt.failed(of_sqlite(code))
+
+    assert [error.sqlite_errorcode for error in attempt.failures] == [19, 5, 11]
+    assert request.failures == attempt.failures
+
+
+def test_the_same_failure_in_another_phase_is_another():
+    """In COMMIT it means that something may have been applied."""
+    before, during = ConnectionResetError(), ConnectionResetError()
+    before.__shipworthy_phase__, during.__shipworthy_phase__ = "statement", "commit"
+
+    with attempt_scope() as attempt:
+        attempt.failed(before)
+        attempt.failed(during)
+
+    assert attempt.failures == [before, during]
+
+
+def test_a_commit_that_is_sent_as_text_is_a_commit(engine):
+    """SQLAlchemy does not notice it, and commits once more: nothing, as it happens."""
+    with attempt_scope() as attempt, engine.connect() as connection:
+        connection.execute(sa.text("INSERT INTO t VALUES (7)"))
+        connection.exec_driver_sql("COMMIT")
+
+    assert attempt.commits == 1
+
+
+def test_a_commit_that_nobody_stands_for_is_counted_for_the_process(engine):
+    """A plain thread carries nothing of the request it works for, so it may have been any's."""
+    record = RequestRecord("r", "c", "t", "s")
+    before = strays()
+    with attempt_scope():
+        insert(engine, 1)
+    with request_scope(record):
+        insert(engine, 2)
+    known = strays()
+
+    thread = threading.Thread(target=insert, args=(engine, 3))
+    thread.start()
+    thread.join()
+
+    assert (known - before, strays() - before) == (0, 1)

@@ -3,24 +3,36 @@
 import asyncio
 import gc
 import os
+import secrets
+import signal
 import socket
 import sqlite3
 import threading
 import time
 import weakref
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import pytest
 import sqlalchemy
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError as PoolTimeoutOfSqlalchemy
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool, QueuePool
 
 from shipworthy.context import deadline_scope
-from shipworthy.db import DbSettings, PoolDeadlock, WrongLoop, protect, protect_all
-from shipworthy.db.guard import DeadlineCut, StatementSlow, protections
+from shipworthy.db import (
+    DbSettings,
+    Outcome,
+    PoolDeadlock,
+    WrongLoop,
+    attempt_scope,
+    classify,
+    guard as guard_module,
+    protect,
+    protect_all,
+)
+from shipworthy.db.guard import DeadlineCut, ServerLimitRefused, StatementSlow, protections
 from shipworthy.events import listen
 
 # What a wait may last longer than its deadline, beside the lateness of an idle timer.
@@ -228,6 +240,20 @@ def test_a_disposed_engine_is_still_under_guard(sqlite):
         assert protection.statistics().timeouts == 1
 
 
+def test_an_engine_that_was_disposed_of_is_let_go_as_well(sqlite):
+    """undo() reaches the pool that dispose() made, whether it was used or not."""
+    protection = protect(sqlite)
+    sqlite.dispose()
+
+    protection.undo()
+
+    assert type(sqlite.pool) is QueuePool
+    again = protect(sqlite)
+    assert again is not protection
+    assert again in protections()
+    again.undo()
+
+
 def test_a_connection_that_was_out_before_comes_back_and_counts(sqlite):
     """A live engine comes under guard with its connections out: they take up room until back."""
     early = sqlite.connect()
@@ -368,6 +394,148 @@ def test_a_connect_that_fails_says_so_on_the_error(tmp_path):
     assert caught.value.__shipworthy_phase__ == "connect"
 
 
+def test_an_error_of_the_applications_own_listener_says_nothing_of_the_database(sqlite):
+    """A check of its own at checkout raises what it likes; the breaker stays closed."""
+
+    def no_tenant(*_):
+        raise LookupError("no tenant")
+
+    event.listen(sqlite, "checkout", no_tenant)
+    with guarded(sqlite) as protection:
+        for _ in range(40):
+            with pytest.raises(LookupError) as caught:
+                sqlite.connect()
+
+        assert protection.statistics().breaker == "closed"
+        assert not hasattr(caught.value, "__shipworthy_phase__")
+        event.remove(sqlite, "checkout", no_tenant)
+        sqlite.connect().close()
+
+
+# -- what was applied --
+
+
+def test_a_commit_as_text_on_a_connection_that_was_out_before_is_noted(sqlite):
+    """It has no deadline, and is applied all the same."""
+    early = sqlite.connect()
+    early.execute(text("CREATE TABLE t (id INTEGER)"))
+    early.execute(text("INSERT INTO t VALUES (1)"))
+    with guarded(sqlite), attempt_scope() as attempt:
+        early.exec_driver_sql("COMMIT")
+        early.close()
+
+    assert attempt.commits == 1
+
+
+@pytest.mark.parametrize("prepares", [False, True])
+def test_a_commit_in_two_phases_is_one_commit(mariadb_url, prepares):
+    """SQLAlchemy sends the second phase as a statement, which is a COMMIT all the same."""
+    engine = create_engine(mariadb_url)
+    with guarded(engine), engine.connect() as connection:
+        connection.execute(text("CREATE TABLE t (id INT) ENGINE=InnoDB"))
+        connection.commit()
+        with attempt_scope() as attempt:
+            begun = connection.begin_twophase()
+            connection.execute(text("INSERT INTO t VALUES (1)"))
+            if prepares:
+                begun.prepare()
+            before = attempt.commits
+            begun.commit()
+
+    assert (before, attempt.commits) == (0, 1)
+    engine.dispose()
+
+
+def test_where_nothing_is_prepared_it_is_a_commit_like_any_other(postgres_url):
+    """And counts once."""
+    engine = create_engine(postgres_url)
+    with guarded(engine), engine.connect() as connection, attempt_scope() as attempt:
+        begun = connection.begin_twophase()
+        connection.execute(text("CREATE TABLE t (id int)"))
+        begun.commit()
+
+    assert attempt.commits == 1
+    engine.dispose()
+
+
+def test_a_second_phase_that_fails_is_a_commit_that_failed(mariadb_url):
+    """What the statement's own phase says would have it run again."""
+    engine = create_engine(mariadb_url)
+    with guarded(engine), engine.connect() as connection, attempt_scope() as attempt:
+        begun = connection.begin_twophase()
+        connection.execute(text("SELECT 1"))
+        begun.prepare()
+        number = connection.connection.thread_id()
+        with create_engine(mariadb_url).connect() as other:
+            other.exec_driver_sql(f"KILL {number}")
+        other.engine.dispose()
+        with pytest.raises(DBAPIError) as caught:
+            begun.commit()
+
+    assert caught.value.__shipworthy_phase__ == "commit"
+    assert classify(caught.value).outcome is Outcome.AMBIGUOUS
+    assert [classify(error).outcome for error in attempt.failures] == [Outcome.AMBIGUOUS]
+    assert attempt.commits == 0
+    engine.dispose()
+
+
+# -- the server's own limit --
+
+
+def test_a_limit_that_the_server_refuses_is_not_asked_for_again_and_said(postgres_url, heard):
+    """It would refuse it on each new connection."""
+    role = f"ship_{secrets.token_hex(6)}"
+    owner = create_engine(postgres_url)
+    with owner.begin() as connection:
+        connection.exec_driver_sql(f"CREATE ROLE {role} LOGIN")
+        connection.exec_driver_sql(
+            "REVOKE EXECUTE ON FUNCTION set_config(text, text, boolean) FROM PUBLIC"
+        )
+    engine = create_engine(owner.url.set(username=role), poolclass=NullPool)
+    with guarded(engine):
+        for _ in range(2):
+            with engine.connect() as connection:
+                assert connection.scalar(text("SHOW statement_timeout")) == "0"
+    engine.dispose()
+    with owner.begin() as connection:
+        connection.exec_driver_sql(f"DROP ROLE {role}")
+    owner.dispose()
+
+    (refused,) = [fact for fact in heard if isinstance(fact, ServerLimitRefused)]
+    assert (refused.engine, refused.because) == ("main", "a privilege is missing (42501)")
+
+
+def test_a_limit_that_failed_once_is_asked_for_on_the_next_connection(postgres_url, heard):
+    """An operator may have cancelled just that statement."""
+    engine = create_engine(postgres_url, poolclass=NullPool)
+    with guarded(engine, statement_seconds=10.0) as protection:
+        limit = protection._limit
+        protection._limit = "DO $$ BEGIN RAISE query_canceled; END $$"
+        engine.connect().close()
+        assert protection._limit is not None
+        protection._limit = limit
+        with engine.connect() as connection:
+            assert connection.scalar(text("SHOW statement_timeout")) == "9750ms"
+
+    assert [fact for fact in heard if isinstance(fact, ServerLimitRefused)] == []
+    engine.dispose()
+
+
+def test_a_listener_finds_room_on_a_connection_of_our_own(sqlite):
+    """As on a record of the pool."""
+
+    def remember(dialect, record, *_):
+        record.info["seen"] = True
+
+    event.listen(sqlite, "do_connect", remember)
+    with guarded(sqlite) as protection:
+        own = protection.own_connection()
+        own.ping(5.0)
+        own.close()
+
+    assert own.info == {"seen": True}
+
+
 # -- deadlines --
 
 
@@ -428,10 +596,25 @@ def test_a_silent_peer_at_connect_costs_the_deadline_and_no_more(driver):
 # -- the process forks, the loop is another --
 
 
-def test_a_child_of_a_fork_makes_connections_of_its_own(postgres_url):
+@contextmanager
+def all_guarded():
+    """Every engine that is made, as `shipworthy run` has it."""
+    undo = protect_all()
+    try:
+        yield
+    finally:
+        undo()
+
+
+@pytest.mark.parametrize("by", ["protect", "protect_all"])
+def test_a_child_of_a_fork_makes_connections_of_its_own(postgres_url, by):
     """After a fork the child does not use the parent's socket, and the parent goes on."""
-    engine = create_engine(postgres_url, pool_size=1, max_overflow=0)
-    with guarded(engine):
+    with ExitStack() as ends:
+        if by == "protect_all":
+            ends.enter_context(all_guarded())
+        engine = create_engine(postgres_url, pool_size=1, max_overflow=0)
+        if by == "protect":
+            ends.enter_context(guarded(engine))
         with engine.connect() as connection:
             mine = connection.scalar(text("SELECT pg_backend_pid()"))
         reading, writing = os.pipe()
@@ -457,6 +640,59 @@ def test_a_child_of_a_fork_makes_connections_of_its_own(postgres_url):
     assert os.waitstatus_to_exitcode(status) == 0
     assert theirs not in {0, mine}
     assert again == mine
+
+
+def test_a_child_can_protect_though_somebody_else_did_at_the_fork():
+    """Whoever held the lock is not in the child, and would never let go."""
+    taken, over = threading.Event(), threading.Event()
+
+    def hold():
+        with guard_module._lock:
+            taken.set()
+            over.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    taken.wait(10)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(5)  # its default ends the process
+        try:
+            protect(create_engine("sqlite://"))
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    over.set()
+    thread.join()
+
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pre_ping", [False, True])
+def test_a_connection_that_needs_no_loop_is_guarded_in_each(tmp_path, pre_ping):
+    """SQLite's lives on in the next asyncio.run(), whose loop keeps its deadline."""
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}", pool_pre_ping=pre_ping)
+
+    async def first():
+        async with engine.connect() as connection:
+            return await connection.scalar(text("SELECT 1"))
+
+    async def second():
+        try:
+            async with engine.connect() as connection:
+                with deadline_scope(time.monotonic() + 0.1), pytest.raises(DBAPIError) as caught:
+                    await connection.execute(text(LONG_QUERY))
+                return caught.value, await connection.scalar(text("SELECT 1"))
+        finally:
+            await engine.dispose()
+
+    with guarded(engine, connect_seconds=0.3):
+        before = run_bounded(first)
+        error, after = run_bounded(second)
+
+    assert (before, after) == (1, 1)
+    assert error.__shipworthy_cut__ > 0.05
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 import asyncio
 import os
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -8,8 +9,15 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
 from shipworthy.context import deadline_scope
+from shipworthy.db import install as protect_everything, protect, protections
 from shipworthy.db.attempt import attempt_scope
-from shipworthy.db.idempotency import KeyStore, KeysUnavailable, KeyTakenOver, place_of
+from shipworthy.db.idempotency import (
+    KeyStore,
+    KeysUnavailable,
+    KeyTakenOver,
+    _values,
+    place_of,
+)
 from shipworthy.db.tables import IDEMPOTENCY, install, remove
 
 pytestmark = pytest.mark.anyio
@@ -440,3 +448,69 @@ async def test_an_error_of_the_mark_is_the_application_s_own(store, database):
         order(connection)
 
     assert orders(database) == 0
+
+
+async def test_two_transactions_of_one_request_do_not_meet_at_the_mark(store, database):
+    """The first that was committed left it for good: one that began earlier need not write it."""
+    if database.dialect.name == "sqlite":
+        pytest.skip("one writer at a time")
+    held = new(store)
+    await store.insert(held)
+    strict = database.execution_options(isolation_level="REPEATABLE READ")
+    protection = protect(database)
+
+    with attempt_scope(), store.holding(held), strict.connect() as first, first.begin():
+        first.execute(sa.select(IDEMPOTENCY)).all()  # its snapshot is older than the mark
+        with attempt_scope(), strict.begin() as second:
+            order(second)
+        order(first)
+    protection.undo()
+
+    assert (orders(database), state(database)) == (2, "applied")
+
+
+async def test_a_mark_whose_commit_failed_is_made_again(store, database):
+    """Nothing of it is there."""
+    held = new(store)
+    await store.insert(held)
+    protection = protect(database)
+
+    with attempt_scope() as attempt, store.holding(held):
+        with database.connect() as connection:
+            order(connection)
+            store.mark(connection, held)
+            connection.rollback()
+        assert state(database) == "begun"
+        with database.begin() as connection:
+            order(connection)
+        assert attempt.commits == 1
+    protection.undo()
+
+    assert (orders(database), state(database)) == (1, "applied")
+
+
+async def test_what_has_expired_goes_as_fast_as_it_comes(store, database):
+    """While a pass finds as much as it may take, the next answer makes the next."""
+    old = new(store, "old").row
+    values = [_values(replace(old, id=f"{number:064}", expires=1.0)) for number in range(1001)]
+    with database.begin() as connection:
+        connection.execute(sa.insert(IDEMPOTENCY), values)
+    held = new(store)
+    await store.insert(held)
+
+    for _ in range(3):
+        await store.answer(held, status=200, headers=b"", body=b"", now=200.0)
+
+    assert len(rows(database)) == 1
+
+
+async def test_under_run_its_engine_is_not_taken_for_the_application_s(url, database):
+    """It has a name and limits of its own, also where every engine is protected when it is made."""
+    undo = protect_everything()
+    store = KeyStore(url, seconds=5.0)
+    try:
+        await store.missing()
+        assert [one.name for one in protections()] == ["idempotency"]
+    finally:
+        await store.close()
+        undo()

@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 import sqlalchemy as sa
 
-from shipworthy.db import DatabasesUnguarded, DbSettings, install, protections
+from shipworthy.db import DatabasesUnguarded, DbSettings, guards_all, install, protections
 from shipworthy.events import listen
 
 pytestmark = pytest.mark.slow
@@ -76,3 +76,16 @@ def test_an_sqlalchemy_that_we_do_not_know_is_left_alone_and_named(monkeypatch):
 
     assert len(facts) == 1
     assert "SQLAlchemy 0.9" in facts[0].what
+
+
+def test_whether_every_engine_is_guarded_is_known():
+    """Not where it is off; with two in force, until both are taken back."""
+    undo = [install(DbSettings(mode="off"))]
+    known = [guards_all()]
+    undo += [install(), install()]
+    for take_back in undo:
+        known.append(guards_all())
+        take_back()
+    known.append(guards_all())
+
+    assert known == [False, True, True, True, False]

@@ -71,6 +71,19 @@ def test_a_thread_that_is_gone_stands_nowhere():
     assert str(NOWHERE) == "no line of the service"
 
 
+def test_a_working_directory_that_was_removed_costs_only_the_short_name(tmp_path, monkeypatch):
+    """A release that runs is replaced by the next, and its folder goes."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    place = str(here())
+
+    assert place.startswith("/")
+    assert "tests/db/test_place.py:" in place
+
+
 class _Listener:
     def __init__(self, found):
         self._found = found

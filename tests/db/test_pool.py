@@ -1,6 +1,7 @@
 """Permits in front of a real pool: nobody waits past the deadline, and every wait is explained."""
 
 import asyncio
+import gc
 import random
 import sqlite3
 import threading
@@ -13,7 +14,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError, TimeoutError as PoolTimeoutOfSqlalchemy
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import NullPool, StaticPool
 
 from shipworthy.context import RequestRecord, deadline_scope, request_scope
 from shipworthy.db import (
@@ -25,6 +26,7 @@ from shipworthy.db import (
     LeakReturned,
     PoolDeadlock,
     PoolTimeout,
+    pool as pool_module,
     protect,
 )
 from shipworthy.events import listen
@@ -481,6 +483,95 @@ def test_a_connection_the_collector_returns_gives_its_permit_back(tmp_path):
         del fairy
 
         assert protection.statistics().in_use == 0
+
+
+@pytest.mark.parametrize("taken", ["before", "under guard", "and disposed of"])
+def test_the_collector_may_return_a_connection_inside_the_lock(tmp_path, monkeypatch, taken):
+    """It works wherever memory is asked for; whoever has the lock gives the permit back then."""
+    monkeypatch.setattr(pool_module, "_lock", threading.Lock())  # one that may be lost
+    # A pool that cannot say what is out.
+    engine = create_engine(f"sqlite:///{tmp_path / 'x.db'}", poolclass=NullPool)
+    fairies = [engine.raw_connection()] if taken == "before" else []
+    with guarded(engine) as protection:
+        if taken != "before":
+            fairies = [engine.raw_connection()]
+        if taken == "and disposed of":
+            engine.dispose()
+
+        def collect():
+            with pool_module._lock:
+                fairies.clear()
+                gc.collect()
+            pool_module._settle()  # as whoever lets go of the lock does
+
+        thread = threading.Thread(target=collect, daemon=True)
+        thread.start()
+        thread.join(5)
+        ended = not thread.is_alive()
+        if ended:
+            engine.connect().close()
+
+    assert ended
+    assert protection.statistics().in_use == 0
+
+
+def test_what_came_back_while_a_waiter_was_looked_at_is_passed_on(tmp_path):
+    """Whoever returns a connection finds the lock taken, and goes: its owner passes it on."""
+    engine = on_sqlite(tmp_path, 1)
+    with guarded(engine, checkout_seconds=5.0) as protection:
+        held = engine.connect()
+        times = []
+
+        def wants():
+            began = time.monotonic()
+            with engine.connect():
+                times.append(time.monotonic() - began)
+
+        thread = threading.Thread(target=wants)
+        thread.start()
+        while not protection.statistics().waiting:
+            time.sleep(0.001)
+        gate = engine.pool.__dict__[pool_module.GATE]
+        (waiting,) = gate.permits.queue
+        with pool_module._lock:
+            held.close()
+        refused = gate._starve(waiting, 1, True)
+        thread.join(GUARD_SECONDS)
+
+    assert not refused
+    assert times[0] < 2.0
+
+
+def test_what_came_back_while_a_waiter_was_cancelled_is_passed_on(tmp_path):
+    """The next in the queue does not wait for its deadline."""
+
+    async def work():
+        engine = create_async_engine(
+            f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", pool_size=1, max_overflow=0
+        )
+
+        async def wants():
+            async with engine.connect():
+                return time.monotonic()
+
+        with guarded(engine, checkout_seconds=5.0) as protection:
+            held = await engine.connect()
+            first, second = asyncio.create_task(wants()), asyncio.create_task(wants())
+            while protection.statistics().waiting < 2:
+                await asyncio.sleep(0.001)
+            # Out of the queue by cancelling, before anybody is told.
+            with pool_module._lock:
+                await held.close()
+            began = time.monotonic()
+            first.cancel()
+            took = await second - began
+            await engine.dispose()
+        return first.cancelled(), took
+
+    cancelled, took = run_bounded(work)
+
+    assert cancelled
+    assert took < 2.0
 
 
 def test_a_detached_connection_gives_its_permit_back(tmp_path):

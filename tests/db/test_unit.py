@@ -8,6 +8,7 @@ from hypothesis import given, strategies as st
 from shipworthy.db.outcome import Outcome
 from shipworthy.db.unit import (
     CONTENTION,
+    WAITS_WITHOUT_DEADLINE,
     AskDatabase,
     CommitAnswer,
     Done,
@@ -69,6 +70,31 @@ def test_everything_else_is_raised_as_it_is(outcome):
 
     assert told.failed(failure(outcome)) == UnitOver("it did")
     assert told.paid == []
+
+
+def test_without_a_deadline_the_waiting_for_a_connect_has_an_end():
+    """A host that does not exist will not exist in an hour either."""
+    told, away = Told(), failure(Outcome.NOT_SENT, connected=False)
+    further = 0
+    while isinstance(told.failed(away), Again):
+        further += 1
+    told.left_seconds = 60.0
+
+    assert further == WAITS_WITHOUT_DEADLINE - 1
+    assert isinstance(told.failed(away), Again)
+
+
+def test_without_a_deadline_the_asking_has_an_end():
+    """Then the COMMIT is lost."""
+    told = Told()
+    told.failed(lost_in_commit())
+    asked = 1
+    while isinstance(follows := told.answered(CommitAnswer.OPEN), AskDatabase):
+        asked += 1
+
+    assert asked == WAITS_WITHOUT_DEADLINE
+    assert isinstance(follows, UnitOver)
+    assert follows.lost
 
 
 def test_what_is_ambiguous_somewhere_else_is_not_asked_about():

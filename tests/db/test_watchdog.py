@@ -126,6 +126,29 @@ def test_a_cut_that_found_nothing_is_made_again_until_the_span_ends():
     assert len(cuts) == ended
 
 
+def test_a_cut_that_fails_is_said_and_made_again_and_ends_no_other(caplog):
+    """One thread looks after all; what fails for one connection must not end it for the rest."""
+    cuts, again, other = [], threading.Event(), threading.Event()
+
+    def cut():
+        cuts.append(1)
+        if len(cuts) == 2:
+            again.set()
+        raise LookupError("torn")
+
+    first, second = CallWatch(cut), CallWatch(other.set)
+    with kept():
+        before = first.begin(time.monotonic() + 0.01, "statement")
+        then = second.begin(time.monotonic() + 0.02, "statement")
+        assert again.wait(5)
+        assert other.wait(5)
+        ends = (first.end(before), second.end(then))
+
+    assert ends == ("statement", "statement")
+    assert "a deadline could not be kept" in caplog.text
+    assert "torn" in caplog.text
+
+
 def test_a_span_that_nobody_ends_is_not_cut_for_ever():
     """A connection that was given up takes its watch with it: the cuts come to an end."""
 

@@ -4,8 +4,11 @@ import json
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -46,6 +49,20 @@ async def blocked(request):
     return PlainTextResponse("blocked")
 
 app = Starlette(routes=[Route("/", boats), Route("/held", held), Route("/blocked", blocked)])
+"""
+
+LATE = """
+from sqlalchemy import create_engine, text
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+def boats(request):
+    engine = create_engine("sqlite:///late.sqlite3")
+    with engine.connect() as connection:
+        return PlainTextResponse(str(connection.scalar(text("SELECT 42"))))
+
+app = Starlette(routes=[Route("/", boats)])
 """
 
 
@@ -126,6 +143,48 @@ def test_a_breaker_stays_isolated_when_its_worker_is_replaced(shop: Service) -> 
     assert stands["worker"] != old
     assert closed == 0
     assert shop.get("/").status_code == 200
+
+
+def test_an_order_ends_though_no_worker_has_the_breaker_yet(tmp_path: Path) -> None:
+    """After a restart, whoever closes need not wait for the first call; the order is forgotten."""
+    (tmp_path / "late.py").write_text(LATE)
+    with started("late:app", directory=tmp_path, settings=brisk(grace="30s")) as service:
+        service.until_ready()
+        first = service.get("/")
+        isolated = shipworthy(service, "isolate", "db:main", "--because", "maintenance")
+        os.kill(service.worker_pid(), signal.SIGKILL)
+        none = {"breakers": [], "silent": []}
+        service.until(lambda: operations(service, "/api/breakers") == none)
+        code, out, err = shipworthy(service, "close", "db:main")
+        after = service.get("/")
+
+    assert (first.status_code, isolated[0]) == (200, 0)
+    assert (code, err) == (0, "")
+    assert "not be held open any more" in out
+    assert after.status_code == 200
+
+
+def test_another_service_at_the_address_is_said_to_be_one() -> None:
+    """It answers in JSON, and knows nothing of breakers."""
+
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        done = CliRunner().invoke(app, ["breakers", "list", "--ops", url], prog_name="shipworthy")
+        thread.join()
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == f"shipworthy: {url} does not answer as an operations port; see --ops\n"
 
 
 def test_who_holds_a_connection_is_named_by_his_lines(shop: Service) -> None:

@@ -21,6 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from shipworthy import db, outbound
 from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.db import protect
 from shipworthy.db.idempotency import KeyStore
@@ -35,7 +36,18 @@ from shipworthy.web import (
     Replay,
 )
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.usefixtures("guarded")]
+
+
+@pytest.fixture
+def guarded():
+    """As under `run`: every engine of the process is protected, and calls out are seen."""
+    undo = db.install()
+    outbound.install()
+    yield
+    outbound.uninstall()
+    undo()
+
 
 DRIVERS = {
     "sqlite": ("sqlite", "sqlite+aiosqlite"),

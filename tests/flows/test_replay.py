@@ -4,6 +4,7 @@ The application kills its own connection in its first run, which is what a resta
 """
 
 import asyncio
+from contextvars import Context
 from typing import Annotated
 
 import flask
@@ -14,14 +15,26 @@ from fastapi import Depends, FastAPI
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
+from shipworthy import db, outbound
 from shipworthy.clock import SYSTEM_CLOCK
-from shipworthy.db import protect
+from shipworthy.db import attempt_scope, protect
 from shipworthy.events import listen
 from shipworthy.resilience import RetryBudget
 from shipworthy.telemetry import Registry
 from shipworthy.web import Correlation, Line, Problems, Replay, WsgiApp, observe
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.usefixtures("guarded")]
+
+
+@pytest.fixture
+def guarded():
+    """As under `run`: every engine of the process is protected, and calls out are seen."""
+    undo = db.install()
+    outbound.install()
+    yield
+    outbound.uninstall()
+    undo()
+
 
 KILL = {
     "postgresql": ("SELECT pg_backend_pid()", "SELECT pg_terminate_backend({})"),
@@ -65,11 +78,14 @@ def engine(url):
 
 @pytest.fixture
 def killer(url):
-    """Who kills connections, by a connection that nobody guards."""
+    """Who kills connections; what it does is not noted with the request that asks for it."""
     made = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
 
     def kill(number, *, busy=False):
-        with made.connect() as connection:
+        Context().run(do, number, busy)
+
+    def do(number, busy):
+        with attempt_scope(), made.connect() as connection:
             seen = sa.text(BUSY[made.dialect.name][1].format(number))
             while busy and not connection.scalar(seen):
                 pass

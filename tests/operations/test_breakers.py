@@ -7,6 +7,7 @@ from jsonschema import Draft202012Validator
 from shipworthy.events import listen
 from shipworthy.operations import Endpoint, Reply
 from shipworthy.operations.breakers import REASON_CHARACTERS
+from shipworthy.operations.facts import BreakersFacts
 from shipworthy.operations.occurrences import OperatorCommanded
 
 pytestmark = pytest.mark.anyio
@@ -197,3 +198,19 @@ async def test_a_body_that_must_be_sent_is_missed(connect):
         answer = await client.post("/api/reads")
 
     assert answer.status_code == 415
+
+
+async def test_an_order_that_no_worker_has_a_breaker_for_is_withdrawn(
+    connect, service, commanded, monkeypatch
+):
+    """There is no state to tell."""
+
+    async def close_breaker(name):
+        return BreakersFacts(breakers=(), silent=())
+
+    monkeypatch.setattr(service, "close_breaker", close_breaker)
+    async with connect(signed=True) as client:
+        answer = await client.post("/api/breakers/db:main/close")
+
+    assert (answer.status_code, answer.json()) == (200, {"breakers": [], "silent": []})
+    assert commanded[-1].outcome == "breaker 'db:main' is not held open any more"

@@ -197,3 +197,19 @@ def test_credentials_in_an_address_are_in_no_message():
         OperationsClient("http://me:hunter2@127.0.0.1:1").ask("/")
 
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "token"),
+    [
+        ("http://[::1", ""),
+        ("http://127.0.0.1:9000", "t0k-of-the-test\n"),
+        ("http://127.0.0.1:9000", "t0k-of-the-test\u20ac"),
+    ],
+)
+def test_an_address_or_a_token_that_cannot_be_one_is_misuse(url, token):
+    """It is said in a sentence, without the token."""
+    with pytest.raises(Misuse) as caught:
+        OperationsClient(url, token)
+
+    assert "t0k-of-the-test" not in str(caught.value)

@@ -242,3 +242,13 @@ def test_the_door_names_what_it_has():
     assert outbound.GuardedTransport.__module__ == "shipworthy.outbound.httpx"
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = outbound.Nothing
+
+
+def test_whether_calls_are_seen_is_known(install):
+    """Whoever would run a request again asks."""
+    before = outbound.sees_calls()
+    install(mode="report")
+    during = outbound.sees_calls()
+    outbound.install(OutboundSettings(mode="off"))
+
+    assert (before, during, outbound.sees_calls()) == (False, True, False)

@@ -25,7 +25,7 @@ def states(installed):
 
 @pytest.mark.parametrize("mode", ["report", "enforce"])
 def test_a_request_knows_which_calls_out_must_not_be_made_twice(client, service, install, mode):
-    """Whoever would run it again has to know: a POST leaves traces, a keyed one does not."""
+    """Whoever would run it again has to know: a POST leaves traces."""
     install(mode=mode)
     service.then(*(answer(200) for _ in range(4)))
     record = RequestRecord("r", "c", "t", "s")
@@ -34,13 +34,26 @@ def test_a_request_knows_which_calls_out_must_not_be_made_twice(client, service,
         for method, headers in (
             ("GET", {}),
             ("PUT", {}),
-            ("POST", {"Idempotency-Key": "one"}),
         ):
             client.request(method, service.url, headers=headers)
         harmless = record.calls_out
         client.request("POST", service.url)
+        client.request("POST", service.url, headers={"Idempotency-Key": "made anew each time"})
 
-    assert (harmless, record.calls_out) == (0, 1)
+    assert (harmless, record.calls_out) == (0, 2)
+
+
+def test_a_call_that_is_left_alone_is_known_all_the_same(client, service, install):
+    """It is not guarded, and it has changed something."""
+    install(exclude=("127.0.0.1",))
+    service.then(answer(200), answer(200))
+    record = RequestRecord("r", "c", "t", "s")
+
+    with request_scope(record):
+        client.request("GET", service.url)
+        client.request("POST", service.url)
+
+    assert record.calls_out == 1
 
 
 def test_an_answer_arrives_as_it_was_sent(client, service, install):

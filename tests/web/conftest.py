@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from shipworthy import db, outbound
 from shipworthy.assembly import Hardened, harden
 from shipworthy.events import listen
 from shipworthy.settings import load
@@ -133,3 +134,13 @@ def heard() -> Any:
     stop = listen(facts.append)
     yield facts
     stop()
+
+
+@pytest.fixture
+def guarded():
+    """As under `run`: every engine of the process is protected, and calls out are seen."""
+    undo = db.install()
+    outbound.install()
+    yield undo
+    outbound.uninstall()
+    undo()

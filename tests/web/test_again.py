@@ -11,6 +11,7 @@ LOST = RunFacts(
     number=1,
     outcomes=(Outcome.LOST,),
     commits=0,
+    strays=0,
     calls_out=0,
     begun=False,
     torn=False,
@@ -55,6 +56,7 @@ def test_a_run_in_which_everything_fails_is_not():
     [
         ({"begun": True}, Withheld.BEGUN),
         ({"commits": 1}, Withheld.COMMITTED),
+        ({"strays": 1}, Withheld.STRAY),
         ({"calls_out": 1}, Withheld.CALLED_OUT),
         ({"torn": True}, Withheld.TORN),
         ({"gone": True}, Withheld.GONE),

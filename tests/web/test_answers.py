@@ -94,6 +94,8 @@ def test_a_refusal_is_answered_with_its_status_and_when_to_come_again():
     assert (draining.status, full.status, refused.status) == (503, 503, 503)
     assert "models.py" not in full.detail
     assert "main" not in refused.detail
+    away = answer_for(of_a_database(ConnectionRefusedError(), DbPhase.CONNECT))
+    assert refused.kind == away.kind == "urn:shipworthy:problem:database-unavailable"
 
 
 def test_a_request_that_cannot_be_used_is_the_clients_to_mend():
@@ -103,6 +105,14 @@ def test_a_request_that_cannot_be_used_is_the_clients_to_mend():
     assert (answer.status, answer.detail, answer.retry_after) == (400, "sort: no such column", ())
     assert answer.kind == "urn:shipworthy:problem:requestinvalid"
     assert is_refusal(RequestInvalid(""))
+
+
+def test_words_of_somebody_elses_exception_are_not_for_clients():
+    """Only ours promise that `client_detail` is."""
+    error = ValueError()
+    error.client_detail = "postgresql://a:hunter2@db"
+
+    assert answer_for(error) is FAILED
 
 
 def test_a_deadline_that_passed_is_a_gateway_timeout():

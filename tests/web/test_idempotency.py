@@ -1,4 +1,6 @@
+import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -9,13 +11,14 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from shipworthy.clock import SYSTEM_CLOCK, ManualClock
-from shipworthy.db import current_attempt, protect
+from shipworthy.db import current_attempt, protect, strays
 from shipworthy.db.idempotency import KeyStore
 from shipworthy.db.tables import IDEMPOTENCY, install, remove
 from shipworthy.telemetry import Registry
 from shipworthy.web import (
     CommitUnfenced,
     Correlation,
+    ExceptionUnhandled,
     Idempotency,
     IdempotencySettings,
     KeySeenAgain,
@@ -25,8 +28,9 @@ from shipworthy.web import (
     Replay,
 )
 from shipworthy.web.exchange import KEPT_BYTES
+from web.conftest import ask_once
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("guarded")]
 
 
 @pytest.fixture
@@ -545,3 +549,115 @@ async def test_a_client_that_leaves_before_its_body_is_whole_runs_nothing(shop, 
     told = await post(shop, leaves=True, body=[])
 
     assert (told.status, shop.runs, shop.states()) == (0, 0, [])
+
+
+async def test_a_cancelled_run_with_a_known_effect_is_not_run_again(shop, engine, tmp_path):
+    """Its COMMIT went to another database, where there is no mark; the lease ends all the same."""
+    begun = asyncio.Event()
+    other = sa.create_engine(f"sqlite:///{tmp_path}/other.db")
+
+    async def commits_elsewhere_and_waits(run):
+        with other.begin() as connection:
+            connection.execute(sa.text(f"CREATE TABLE run_{run} (id INTEGER)"))
+        begun.set()
+        await asyncio.Event().wait()
+
+    shop = shop(commits_elsewhere_and_waits)
+    headers = [(b"idempotency-key", b"k")]
+    task = asyncio.create_task(ask_once(shop.line, "/orders", headers=headers, method="POST"))
+    await begun.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    shop.clock.advance(3600.0)
+    again = await ask_once(shop.line, "/orders", headers=headers, method="POST")
+    other.dispose()
+
+    assert (again.status, kind_of(again), shop.runs) == (409, "keyanswerlost", 1)
+
+
+async def test_a_failure_after_a_commit_that_nobody_answers_for_is_not_run_again(shop, post):
+    """An executor of the application's own carries nothing of the request."""
+    with ThreadPoolExecutor(1) as executor:
+
+        async def commits_and_fails(run):
+            await asyncio.get_running_loop().run_in_executor(executor, shop.insert)
+            raise ZeroDivisionError
+
+        shop = shop(commits_and_fails)
+        first, again = await post(shop), await post(shop)
+
+    assert (first.status, again.status, shop.runs, shop.orders()) == (500, 409, 1, 1)
+
+
+async def test_the_store_s_own_commits_are_nobody_s(shop, post):
+    """Else keyed requests that run at once would keep each other's keys."""
+    before = strays()
+
+    await post(shop := shop())
+
+    assert (strays() - before, shop.orders()) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "runs"),
+    [
+        ([(b"cookie", b"session=a")], [(b"cookie", b"session=b")], 2),
+        ([(b"cookie", b"session=a")], [(b"cookie", b"session=a")], 1),
+        (
+            [(b"authorization", b"a"), (b"cookie", b"seen=1")],
+            [(b"authorization", b"a"), (b"cookie", b"seen=2")],
+            1,
+        ),
+        ([(b"host", b"a.test")], [(b"host", b"b.test")], 2),
+    ],
+)
+async def test_clients_are_told_apart_by_what_they_send(shop, post, one, other, runs):
+    """By cookies where there is nothing better, and always by the host they ask."""
+    shop = shop()
+
+    await post(shop, headers=one)
+    await post(shop, headers=other)
+
+    assert shop.runs == runs
+
+
+@pytest.mark.parametrize("path", ["/api/orders", "/orders"])
+async def test_a_key_is_required_under_whatever_root(shop, post, path):
+    """A proxy may strip the root, or not."""
+    shop = shop(required=("/orders",))
+
+    told = await post(shop, None, path=path, root_path="/api")
+
+    assert (told.status, kind_of(told), shop.runs) == (400, "keymissing", 0)
+
+
+@pytest.mark.parametrize("status", [401, 403, 407])
+async def test_who_was_not_let_in_may_come_again(shop, post, status):
+    """With a token that is good, and the same key."""
+
+    async def lets_in_later(run):
+        return PlainTextResponse("", status) if run == 1 else await shop.take(run)
+
+    shop = shop(lets_in_later)
+
+    assert [(await post(shop)).status for _ in range(2)] == [status, 201]
+
+
+async def test_a_refusal_of_ours_is_none_of_the_application_s(shop, post, heard):
+    """It was not asked: nothing is logged as its failure, and a POST may come again."""
+    release, begun = asyncio.Event(), asyncio.Event()
+
+    async def waits(run):
+        begun.set()
+        await release.wait()
+        return await shop.take(run)
+
+    shop = shop(waits)
+    first = asyncio.create_task(post(shop))
+    await begun.wait()
+    told = await post(shop)
+    release.set()
+    await first
+
+    assert (told.status, told.error, len(told.all(b"retry-after"))) == (409, None, 1)
+    assert not kinds(heard, ExceptionUnhandled)

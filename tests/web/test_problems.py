@@ -14,10 +14,19 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 
+from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.context import RequestRecord, current_request
 from shipworthy.errors import Rejected
 from shipworthy.resilience import BreakerOpen, DeadlinePassed
-from shipworthy.web import AnswerMissing, CallRefused, ExceptionUnhandled, problem
+from shipworthy.web import (
+    AnswerMissing,
+    CallRefused,
+    Correlation,
+    ExceptionUnhandled,
+    Line,
+    Problems,
+    problem,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -635,13 +644,31 @@ async def test_a_refusal_after_the_answer_began_is_an_exception(hull, ask, heard
     assert "in parts" in fact.stack
 
 
-async def test_a_refusal_is_a_503_with_the_time_to_come_back_and_is_not_raised(hull, ask, heard):
-    """Rejected, wherever it is raised, means: not begun, send it again later."""
+class Refuses:
+    """A guard that lets nobody in."""
 
-    async def refuse(request):
+    def enter(self, call):
         raise Busy("all seats are taken", retry_after_seconds=1.2)
 
-    told = await ask(hull(starlette(refuse)), "/items/7")
+
+def line_of(app, *guards):
+    return Line(
+        app,
+        (Correlation(), *guards),
+        answers=Problems(mode="enforce", development=False, leaving=lambda: False),
+        route_of=lambda scope: "/items/{id}",
+        now=SYSTEM_CLOCK.now,
+    )
+
+
+async def refuse(scope, receive, send):
+    raise Busy("all seats are taken", retry_after_seconds=1.2)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_refusal_is_a_503_with_the_time_to_come_back_and_is_not_raised(ask, heard, method):
+    """Rejected by a guard means: not begun, send it again later."""
+    told = await ask(line_of(refuse, Refuses()), "/items/7", method=method)
 
     document = is_problem(told)
     assert told.status == 503
@@ -650,6 +677,17 @@ async def test_a_refusal_is_a_503_with_the_time_to_come_back_and_is_not_raised(h
     assert document["detail"] == "all seats are taken"
     assert told.error is None
     assert [(type(f), f.refusal) for f in heard] == [(CallRefused, "Busy")]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_rejection_midway_is_told_in_one_line(ask, heard, method):
+    """A breaker or a full pool, met by the application: in an outage that is every request."""
+    told = await ask(line_of(refuse), "/items/7", method=method)
+
+    assert (told.status, is_problem(told)["detail"]) == (503, "all seats are taken")
+    assert told.one(b"retry-after") == b"2"
+    assert told.error is None
+    assert [(type(fact), fact.refusal) for fact in heard] == [(CallRefused, "Busy")]
 
 
 async def test_the_context_reaches_exception_handlers_threads_and_background_tasks(hull, ask):

@@ -1,5 +1,8 @@
 import asyncio
+import gc
 import sqlite3
+import threading
+from contextlib import suppress
 
 import pytest
 import sqlalchemy as sa
@@ -8,9 +11,10 @@ from starlette.background import BackgroundTask
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
+from shipworthy import outbound
 from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.context import current_request, deadline_scope
-from shipworthy.db import DbPhase, PoolTimeout, current_attempt
+from shipworthy.db import Attempt, DbPhase, PoolTimeout, attempt_scope, current_attempt
 from shipworthy.resilience import RetryBudget, is_retrying
 from shipworthy.telemetry import Registry
 from shipworthy.web import (
@@ -23,8 +27,9 @@ from shipworthy.web import (
 )
 from shipworthy.web.again import RUNS, Withheld
 from shipworthy.web.exchange import KEPT_BYTES
+from web.conftest import http_scope
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("guarded")]
 
 
 def lost(phase=DbPhase.STATEMENT):
@@ -135,7 +140,10 @@ async def test_each_run_gets_the_request_as_the_server_gave_it(ask):
 
     async def app(scope, receive, send):
         seen.append((dict(scope["state"]), list(scope["headers"]), "path_params" in scope))
-        body = (await receive())["body"] + (await receive())["body"]
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message["body"], message["more_body"]
         scope["state"]["run"] = scope["path_params"] = len(seen)
         scope["headers"].append((b"x-run", b"1"))
         seen.append(body)
@@ -430,3 +438,102 @@ async def test_a_call_that_is_cancelled_is_not_run_again():
         await task
 
     assert runs == [1]
+
+
+async def test_where_an_engine_may_be_unguarded_nothing_is_replayed(ask, guarded):
+    """Its commits would not be seen: so under `harden` alone."""
+    guarded()
+    thing = Thing()
+
+    with attempt_scope() as attempt:
+        told = await ask(around(thing.app), "/thing")
+
+    assert (told.status, thing.runs, len(attempt.failures)) == (503, 1, 1)
+
+
+async def test_where_calls_out_are_not_seen_only_safe_methods_are_replayed(ask):
+    """A POST may have charged a card."""
+    outbound.uninstall()
+    runs = []
+    for method in ("GET", "POST"):
+        thing = Thing()
+        await ask(around(thing.app, methods=("GET", "POST")), "/thing", method=method)
+        runs.append(thing.runs)
+
+    assert runs == [2, 1]
+
+
+async def test_a_commit_in_a_plain_thread_withholds_the_replay(ask, heard, tmp_path):
+    """It carries nothing of the request, so it may be its own."""
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/app.db")
+
+    def commit():
+        with engine.begin() as connection:
+            connection.execute(sa.text("CREATE TABLE orders (id INTEGER)"))
+
+    def commits_and_fails():
+        thread = threading.Thread(target=commit)
+        thread.start()
+        thread.join()
+        lost()
+
+    thing = Thing(fail=commits_and_fails)
+
+    await ask(around(thing.app), "/thing")
+    engine.dispose()
+
+    assert thing.runs == 1
+    assert kinds(heard, ReplayWithheld)[-1].because == Withheld.STRAY
+
+
+async def test_an_error_answer_does_not_wait_for_background_work(ask, heard):
+    """It is told after a moment, and what works is not begun a second time."""
+    answered = asyncio.Event()
+    runs = []
+
+    class Looks:
+        def ended(self, call):
+            answered.set()
+
+    async def works_on():
+        async with asyncio.timeout(10):
+            await answered.wait()
+
+    async def fails(request):
+        runs.append(1)
+        try:
+            lost()
+        except sa.exc.OperationalError:
+            return PlainTextResponse("sorry", 503, background=BackgroundTask(works_on))
+
+    told = await ask(around(Starlette(routes=[Route("/thing", fails)]), Looks()), "/thing")
+
+    assert (told.status, told.body, told.error, len(runs)) == (503, b"sorry", None, 1)
+    assert answered.is_set()
+
+
+async def test_a_failed_request_leaves_no_cycle(ask):
+    """Of the many that fail in an outage each would be kept until the collector comes."""
+
+    async def app(scope, receive, send):
+        try:
+            raise ConnectionResetError
+        except ConnectionResetError as error:
+            current_attempt().failed(error)
+            raise
+
+    async def wire(*_):
+        return {"type": "http.request"}
+
+    line = around(app, budget=RetryBudget(0.0, 0.0))
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            with suppress(ConnectionResetError):
+                await line(http_scope(), wire, wire)
+        left = sum(type(thing) is Attempt for thing in gc.get_objects())
+    finally:
+        gc.enable()
+
+    assert left == 0

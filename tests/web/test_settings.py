@@ -75,3 +75,12 @@ def test_what_cannot_be_a_method_a_path_or_a_header_is_refused():
         "idempotency.identity: 'Cookie' is no header; write it in lower case",
     ]
     assert IdempotencySettings().refusals("production") == []
+
+
+def test_a_key_is_not_forgotten_while_its_request_is_worked_on():
+    """It would be run a second time meanwhile."""
+    assert IdempotencySettings(keep_seconds=60.0, lease_seconds=60.0).refusals("production") == []
+    (sentence,) = IdempotencySettings(keep_seconds=60.0, lease_seconds=61.0).refusals("production")
+
+    assert "idempotency.keep" in sentence
+    assert "idempotency.lease" in sentence

@@ -1148,3 +1148,11 @@ async def test_a_client_that_breaks_off_its_upload_frees_the_thread() -> None:
         await asyncio.wait_for(adapted.stop(), 5)
 
     assert caught == ["ClientGone"]
+
+
+def test_how_many_threads_there_are_is_not_for_clients():
+    """The log has it."""
+    error = ThreadsBusy("all 40 threads work and 200 requests wait for one")
+
+    assert "40" in str(error)
+    assert "thread" not in error.public_detail

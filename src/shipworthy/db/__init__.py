@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 # At once, and light: what `run` and `harden` need of us where no SQLAlchemy is. (A module that has
 # the name of its function would stand in its place otherwise.)
 from shipworthy.db.classify import CUT_ATTRIBUTE, Classified, classify, database_outcome
-from shipworthy.db.install import DatabasesUnguarded, install
+from shipworthy.db.install import DatabasesUnguarded, guards_all, install
 from shipworthy.db.kinds import KindSettings, OperationKind, kind_named, use_kinds
 from shipworthy.db.metrics import db_metrics
 from shipworthy.db.page_settings import PageSettings
@@ -24,7 +24,7 @@ from shipworthy.db.prober import Prober
 from shipworthy.db.settings import DbSettings
 
 if TYPE_CHECKING:
-    from shipworthy.db.attempt import Attempt, attempt_scope, current_attempt
+    from shipworthy.db.attempt import Attempt, attempt_scope, current_attempt, strays
     from shipworthy.db.breaking import DatabaseRefused
     from shipworthy.db.check import (
         DatabaseCheck,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         DeadlineCut,
         PoolStatistics,
         Protection,
+        ServerLimitRefused,
         StatementSlow,
         protect,
         protect_all,
@@ -179,6 +180,7 @@ __all__ = [
     "Protection",
     "QueryInvalid",
     "Search",
+    "ServerLimitRefused",
     "Sort",
     "Standing",
     "StarvationFound",
@@ -204,6 +206,7 @@ __all__ = [
     "dialect_named",
     "driver_known",
     "escape_like",
+    "guards_all",
     "install",
     "installed",
     "judge",
@@ -223,6 +226,7 @@ __all__ = [
     "run_transaction",
     "run_transaction_async",
     "starts",
+    "strays",
     "survey_migrations",
     "transaction_counts",
     "use_kinds",
@@ -284,7 +288,7 @@ _OFFERED = {
         "prune",
         "remove",
     ),
-    "attempt": ("Attempt", "attempt_scope", "current_attempt"),
+    "attempt": ("Attempt", "attempt_scope", "current_attempt", "strays"),
     "breaking": ("DatabaseRefused",),
     "dialects": ("AdvisoryLock", "Dialect", "TransactionStatus", "dialect_named"),
     "dialects.drivers": ("driver_known",),
@@ -293,6 +297,7 @@ _OFFERED = {
         "DeadlineCut",
         "PoolStatistics",
         "Protection",
+        "ServerLimitRefused",
         "StatementSlow",
         "protect",
         "protect_all",

@@ -7,7 +7,11 @@ a request again or keep its answer.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import count
 from typing import Final, final
+
+from shipworthy.context import current_request
+from shipworthy.db.classify import classify
 
 # More failures than this in one piece of work say nothing new about whether it may run again.
 KEPT_FAILURES: Final = 16
@@ -15,10 +19,11 @@ KEPT_FAILURES: Final = 16
 
 @final
 class Attempt:
-    """Commits and failures of one piece of work, in whatever tasks and threads it ran.
+    """Commits and failures of one piece of work, in its tasks and in threads with its context.
 
     `commits` counts what was applied for good: each COMMIT that went well, and each statement in
-    autocommit. `failures` are those of databases in their order, the first `KEPT_FAILURES` of them.
+    autocommit. A statement that commits what came before it counts though it failed. `failures` are
+    those of databases in their order, one of each meaning, the first `KEPT_FAILURES` of them.
     Threads may note at the same time; read it when the work is over.
     """
 
@@ -37,8 +42,11 @@ class Attempt:
 
     def failed(self, error: BaseException) -> None:
         """Note a failure of a database; whoever stands around this is told too."""
+        # Each meaning once: a loop that skips duplicates must not hide the deadlock after them.
         if len(self.failures) < KEPT_FAILURES:
-            self.failures.append(error)
+            meaning = classify(error)
+            if all(meaning != classify(one) for one in self.failures):
+                self.failures.append(error)
         if self._outer is not None:
             self._outer.failed(error)
 
@@ -49,6 +57,34 @@ _attempt: ContextVar[Attempt | None] = ContextVar("shipworthy_db_attempt", defau
 # By hand on the request path: a context manager costs as much as what it stands around.
 enter_attempt = _attempt.set
 leave_attempt = _attempt.reset
+
+
+# Commits of threads that carry nothing of what they work for, as those of a plain executor.
+_strays = count()
+_strays_seen = 0
+
+
+def commits_count() -> bool:
+    """Say whether a commit here is worth to be known: somebody asks, or nobody stands for it."""
+    return _attempt.get() is not None or current_request() is None
+
+
+def note_commit() -> None:
+    """Note that something was applied, with whoever asks for it here, or as one nobody asks for."""
+    global _strays_seen  # noqa: PLW0603 - of the whole process, and so is this
+    attempt = _attempt.get()
+    if attempt is not None:
+        attempt.committed()
+    elif current_request() is None:
+        _strays_seen = next(_strays) + 1
+
+
+def strays() -> int:
+    """Return how many commits of this process belong to no attempt and to no request.
+
+    Whoever would run work again compares it before and after: one in between may be the work's.
+    """
+    return _strays_seen
 
 
 def current_attempt() -> Attempt | None:

@@ -28,13 +28,20 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import Pool
 
 from shipworthy.context import current_deadline, deadline_scope
-from shipworthy.db.attempt import current_attempt
+from shipworthy.db.attempt import commits_count, current_attempt, note_commit
 from shipworthy.db.breaking import Breaking, DatabaseRefused
-from shipworthy.db.classify import CUT_ATTRIBUTE, PHASE_ATTRIBUTE
+from shipworthy.db.classify import (
+    CUT_ATTRIBUTE,
+    PHASE_ATTRIBUTE,
+    classify,
+    concerns_database,
+    facts_of,
+)
+from shipworthy.db.dialects.bounds import commits
 from shipworthy.db.dialects.drivers import Driver, driver_of
 from shipworthy.db.dialects.limits import limit, limit_statement
 from shipworthy.db.judgement import judge
-from shipworthy.db.outcome import DbPhase
+from shipworthy.db.outcome import DbPhase, Outcome
 from shipworthy.db.place import here
 from shipworthy.db.pool import (
     GATE,
@@ -43,7 +50,6 @@ from shipworthy.db.pool import (
     gate_of,
     guarded,
     keeper_of,
-    out,
     released,
 )
 from shipworthy.db.settings import DbSettings
@@ -76,6 +82,14 @@ class DeadlineCut(Event):
     phase: Annotated[str, Label]
     seconds: Annotated[float, Measure]
     at: str
+
+
+@event(severity=Severity.WARNING)
+class ServerLimitRefused(Event):
+    """The server does not take a limit on statements; from here on only the watchdog cuts them."""
+
+    engine: Annotated[str, Label]
+    because: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +134,7 @@ class Protection:
         self.breaking = Breaking(name, judge, resilience)
         self._driver = driver_of(dialect)
         self._dialect = dialect
-        # None where the server has no such limit, or was asked once and did not know it.
+        # None where the server has no such limit, or has said that it will not take it.
         self._limit = (
             limit_statement(str(getattr(dialect, "name", "")), settings.statement_seconds)
             if settings.server_limit
@@ -133,8 +147,7 @@ class Protection:
         self._end = finalize(self, WATCHDOG.leave)
         WATCHDOG.keep()
         pool.__class__ = guarded(self._plain, self)
-        if out(pool):
-            gate_of(pool, self)  # now, so that what is out is counted
+        gate_of(pool, self)  # now, so that what is out is counted
         # A pool that somebody made without an engine has no dialect to speak of.
         if isinstance(dialect, Dialect):
             self._install()
@@ -205,20 +218,30 @@ class Protection:
     def failed(self, entered: Any, error: BaseException, took_seconds: float) -> None:
         if isinstance(error, DatabaseRefused):
             _note_failure(error)  # the breaker opened while it waited
-        elif not isinstance(error, Rejected) and not hasattr(error, PHASE_ATTRIBUTE):
+        elif (
+            not isinstance(error, Rejected)
+            and not hasattr(error, PHASE_ATTRIBUTE)
+            and concerns_database(facts_of(error))  # else it is the application's own listener's
+        ):
             # Of what listens to new connections and speaks with the server: nothing was sent.
             self._mark(error, DbPhase.CONNECT, "")
             _note_failure(error)
         if self.breaking.failed(entered, error, took_seconds):
             self._refuse_waiters()
 
+    def recreated(self, pool: Pool) -> None:
+        self._pools = [held for held in self._pools if held() is not None] + [ref(pool)]
+
     def took(self, pool: Pool, record: Any) -> None:
-        self._adopt(pool)
         if record.dbapi_connection is None:
             return
         if self._driver.bound_to_loop:
             self._same_loop(record)
-        watch = record.__dict__.get(WATCH) or self._watch(record)  # it was there before us
+            if record.dbapi_connection is None:
+                return
+        watch = record.__dict__.get(WATCH)
+        if watch is None or not watch.serves_here():
+            watch = self._watch(record)  # it was there before us, or its loop is not this one
         if pool._pre_ping:  # noqa: SLF001
             watch.begin(self._until(self.settings.connect_seconds), DbPhase.CHECKOUT)
 
@@ -275,12 +298,18 @@ class Protection:
 
     def _limit_statements(self, pool: Pool, connection: Any) -> None:
         try:
-            if not limit(connection, self._limit or "", self._dialect.loaded_dbapi.Error):
-                self._limit = None
+            refused = limit(connection, self._limit or "", self._dialect.loaded_dbapi.Error)
         except BaseException:
             # Cancelled or cut: nobody else has the connection yet, so nobody else would close it.
             pool._close_connection(connection, terminate=True)  # noqa: SLF001
             raise
+        if refused is None:
+            return
+        found = classify(refused, phase=DbPhase.STATEMENT, dialect=self._dialect.name)
+        # Anything else may go well on the next connection.
+        if found.outcome in {Outcome.PERMANENT, Outcome.AUTH_CONFIG}:
+            self._limit = None
+            emit(ServerLimitRefused, engine=self.name, because=found.because)
 
     # -- putting it on --
 
@@ -301,16 +330,12 @@ class Protection:
             ends.append(("do_begin", DbPhase.BEGIN, self.settings.statement_seconds))
         for name, phase, seconds in ends:
             self._wrap(name, self._ending(getattr(self._dialect, name), phase, seconds))
+        self._wrap("do_commit_twophase", self._second_phase(self._dialect.do_commit_twophase))
         self._wrap("connect", self._driver_connect(self._dialect.connect))
 
     def _wrap(self, name: str, function: Callable[..., Any]) -> None:
         self._dialect.__dict__[name] = function
         self._wrapped.append(name)
-
-    def _adopt(self, pool: Pool) -> None:
-        # `dispose()` makes a new pool of the same class, which says so on its first use.
-        if not any(held() is pool for held in self._pools):
-            self._pools = [held for held in self._pools if held() is not None] + [ref(pool)]
 
     def _driver_connect(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def connect(*args: Any, **options: Any) -> Any:
@@ -332,7 +357,8 @@ class Protection:
             record = _record_of(getattr(context, "root_connection", None))
             watch = None if record is None else record.__dict__.get(WATCH)
             if watch is None:
-                return _unwatched(original, _is_autocommit(context), cursor, *args, **options)
+                ends = _is_autocommit(context) or commits(self._dialect.name, args[0])
+                return _unwatched(original, ends, cursor, *args, **options)
             began = monotonic()
             before = watch.begin(_earlier(began + (seconds or inf)), phase)
             try:
@@ -341,17 +367,21 @@ class Protection:
                 answer = original(cursor, *args, **options)
             except BaseException as error:
                 # Without a transaction around it a statement is its own COMMIT.
-                at = DbPhase.COMMIT if _is_autocommit(context) else phase
+                ends = commits(self._dialect.name, args[0])
+                at = DbPhase.COMMIT if ends or _is_autocommit(context) else phase
                 self._failed(error, at, watch.end(before), record, began)
+                if ends:
+                    note_commit()  # of what came before; that it failed itself does not undo it
                 raise
             cut = watch.end(before)
             took = monotonic() - began
             if cut or took > slow_seconds:
                 self._late(phase, took, cut=bool(cut))
             self.breaking.answered(record, took)
-            attempt = current_attempt()
-            if attempt is not None and _is_autocommit(context):
-                attempt.committed()
+            if commits_count() and (
+                _is_autocommit(context) or commits(self._dialect.name, args[0])
+            ):
+                note_commit()
             return answer
 
         return execute
@@ -380,12 +410,31 @@ class Protection:
             if watch.end(before):
                 self._late(phase, monotonic() - began, cut=True)
             if phase is DbPhase.COMMIT:
-                attempt = current_attempt()
-                if attempt is not None:
-                    attempt.committed()
+                note_commit()
             return answer
 
         return end
+
+    def _second_phase(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """COMMIT of what was prepared is a statement, or several, to SQLAlchemy; here it is one."""
+
+        def commit(*args: Any, **options: Any) -> Any:
+            attempt = current_attempt()
+            noted = 0 if attempt is None else attempt.commits
+            try:
+                answer = original(*args, **options)
+            except BaseException as error:
+                for link in (error, getattr(error, "orig", None)):
+                    with suppress(AttributeError):  # there is none, or it has no room for it
+                        setattr(link, PHASE_ATTRIBUTE, DbPhase.COMMIT)
+                _note_failure(error)
+                raise
+            # Nothing was prepared: then it was a COMMIT like any other.
+            if attempt is None or attempt.commits == noted:
+                note_commit()
+            return answer
+
+        return commit
 
     def _bound_lock_wait(self, record: Any, left_seconds: float) -> None:
         """Have a driver that no cut wakes wait for locks no longer than until the deadline."""
@@ -484,6 +533,8 @@ class OwnConnection:
         self._protection = protection
         self._dialect = dialect
         self._pool = pool
+        # As a record of the pool has it: whoever listens to connects may keep something there.
+        self.info: dict[Any, Any] = {}
 
     def ping(self, seconds: float) -> None:
         """Ask whether the database answers, within `seconds`; raises what the driver raises."""
@@ -593,6 +644,7 @@ def protect_all(
     def made(engine: Engine, *args: Any, **options: Any) -> None:
         plain(engine, *args, **options)
         adopt(engine.pool, engine.dialect)
+        _engines[id(engine)] = engine
 
     Engine.__init__ = made  # type: ignore[method-assign, assignment]
 
@@ -638,9 +690,8 @@ def _unwatched(
     except BaseException as error:
         _note_failure(error)
         raise
-    attempt = current_attempt()
-    if commits and attempt is not None:
-        attempt.committed()
+    if commits:
+        note_commit()
     return answer
 
 
@@ -688,6 +739,8 @@ _inherited: list[Pool] = []
 
 def _after_fork() -> None:
     """Let the child connect anew: a socket that two processes read from serves neither."""
+    global _lock  # noqa: PLW0603 - whoever held it is not in this process
+    _lock = threading.RLock()
     for engine in list(_engines.values()):
         # Kept, so that no finalizer says goodbye to the server on the parent's socket.
         _inherited.append(engine.pool)

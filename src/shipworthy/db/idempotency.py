@@ -24,6 +24,7 @@ from sqlalchemy import event as sa_event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from typing_extensions import override
 
+from shipworthy.db.attempt import Attempt, attempt_scope, current_attempt
 from shipworthy.db.classify import classify
 from shipworthy.db.guard import Protection, protect
 from shipworthy.db.outcome import Outcome
@@ -100,15 +101,25 @@ class KeyHeld:
     """A key while its request is worked on; `row` is what is written of it.
 
     `fenced`: a COMMIT carried its mark. `elsewhere`: a COMMIT went to another database, where it
-    could carry none.
+    could carry none. `attempt` is what is known of the request's commits, and `marked_at` how many
+    there were before the COMMIT with the mark.
     """
 
-    __slots__ = ("elsewhere", "fenced", "row")
+    __slots__ = ("attempt", "elsewhere", "fenced", "marked_at", "row")
 
     def __init__(self, row: KeyRow) -> None:
         self.row = row
         self.fenced = False
         self.elsewhere = False
+        self.attempt: Attempt | None = None
+        self.marked_at = 0
+
+    @property
+    def applied(self) -> bool:
+        """Whether the COMMIT with the mark is known to have gone well."""
+        if not self.fenced or self.elsewhere or self.attempt is None:
+            return False
+        return self.attempt.commits > self.marked_at
 
 
 @final
@@ -209,8 +220,9 @@ class KeyStore:
 
     @contextmanager
     def holding(self, held: KeyHeld) -> Iterator[None]:
-        """Put the mark of `held` into each COMMIT of the block, its tasks and its threads."""
+        """Put the mark of `held` into each COMMIT of the block, its tasks and `to_thread`."""
         _fences.keep(self)
+        held.attempt = current_attempt()
         token = _held.set((self, held))
         try:
             yield
@@ -240,6 +252,10 @@ class KeyStore:
         if place_of(engine.url) != self._place:
             held.elsewhere = True
             return
+        if held.applied:
+            # The mark is there for good. To write it again would wait for, or collide with, another
+            # transaction of the same request.
+            return
         statement = _of(sa.update(_TABLE), held.row).values(
             # A second COMMIT of the request may come after its answer was kept.
             state=sa.case((_TABLE.c.state == "begun", "applied"), else_=_TABLE.c.state)
@@ -253,6 +269,7 @@ class KeyStore:
         if found != 1:
             raise KeyTakenOver
         held.fenced = True
+        held.marked_at = 0 if held.attempt is None else held.attempt.commits
 
     async def _prune(self, now: float) -> None:
         """Delete some of what has expired, once a minute."""
@@ -260,7 +277,8 @@ class KeyStore:
             return
         self._prune_at = now + _PRUNE_SECONDS
         with suppress(KeysUnavailable):  # the next minute is as good
-            await self._do(lambda it: _delete_expired(it, now))
+            if await self._do(lambda it: _delete_expired(it, now)) == _PRUNED_ROWS:
+                self._prune_at = now  # there are more: go on with the next answer
 
     async def _do(self, work: Callable[[sa.Connection], T], *, quiet: bool = False) -> T:
         """Do `work` in a transaction of its own; with `quiet`, an `IntegrityError` is raised on."""
@@ -294,7 +312,7 @@ class KeyStore:
         # In a context of its own: a deadline, a fence and an attempt of the request are not ours.
         if isinstance(engine, AsyncEngine):
             return await loop.create_task(_in_loop(engine, work), context=Context())
-        return await loop.run_in_executor(self._threads, _in_thread, engine, work)
+        return await loop.run_in_executor(self._threads, Context().run, _in_thread, engine, work)
 
     def _connected(self) -> sa.Engine | AsyncEngine:
         if self._engine is None:
@@ -303,6 +321,8 @@ class KeyStore:
             else:
                 self._engine = sa.create_engine(self._url, **_POOL)
                 self._threads = ThreadPoolExecutor(_CONNECTIONS, "shipworthy-keys")
+            # Under `run` it was adopted when it was made, as if it were the application's.
+            protect(self._engine).undo()
             self._protection = protect(self._engine, name="idempotency", settings=self._limits)
         return self._engine
 
@@ -377,18 +397,21 @@ def _select(connection: sa.Connection, key_id: str) -> KeyRow | None:
     return None if row is None else KeyRow(**row)
 
 
-def _delete_expired(connection: sa.Connection, now: float) -> None:
+def _delete_expired(connection: sa.Connection, now: float) -> int:
     expired = sa.select(_TABLE.c.id).where(_TABLE.c.expires < now).limit(_PRUNED_ROWS)
     ids = connection.scalars(expired).all()
     if ids:
         connection.execute(sa.delete(_TABLE).where(_TABLE.c.id.in_(ids), _TABLE.c.expires < now))
+    return len(ids)
 
 
 def _in_thread(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
-    with engine.begin() as connection:
+    # Noted with an attempt of its own: a commit without one could be anybody's.
+    with attempt_scope(), engine.begin() as connection:
         return work(connection)
 
 
 async def _in_loop(engine: AsyncEngine, work: Callable[[sa.Connection], T]) -> T:
-    async with engine.begin() as connection:
-        return await connection.run_sync(work)
+    with attempt_scope():
+        async with engine.begin() as connection:
+            return await connection.run_sync(work)

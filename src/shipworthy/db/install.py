@@ -5,6 +5,7 @@ SQLAlchemy is not imported by this: who does not use it must not pay for it.
 
 from collections.abc import Callable
 from types import ModuleType
+from typing import Final
 
 from shipworthy.arrivals import Arrivals
 from shipworthy.db.settings import DbSettings
@@ -19,6 +20,15 @@ class DatabasesUnguarded(Event):
     what: str
 
 
+# One for each `install` whose promise holds.
+_in_force: Final[set[object]] = set()
+
+
+def guards_all() -> bool:
+    """Say whether every engine of this process is protected, so that each COMMIT is seen."""
+    return bool(_in_force)
+
+
 def install(
     settings: DbSettings | None = None, resilience: ResilienceSettings | None = None
 ) -> Callable[[], None]:
@@ -31,6 +41,7 @@ def install(
     if chosen.mode == "off":
         return _nothing
     undo: list[Callable[[], None]] = []
+    here = object()
 
     def reach(library: ModuleType) -> None:
         try:
@@ -38,13 +49,16 @@ def install(
 
             undo.append(protect_all(chosen, resilience))
         except Exception as error:  # noqa: BLE001 - it is raised by the import of the app
+            _in_force.discard(here)
             version = getattr(library, "__version__", "of no version")
             emit(DatabasesUnguarded, what=f"SQLAlchemy {version} is not as we know it: {error!r}")
 
+    _in_force.add(here)
     arrivals = Arrivals(("sqlalchemy",), reach)
     arrivals.begin()
 
     def take_back() -> None:
+        _in_force.discard(here)
         arrivals.end()
         while undo:
             undo.pop()()

@@ -2,6 +2,7 @@
 
 import sys
 import sysconfig
+from contextlib import suppress
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, final
@@ -33,7 +34,7 @@ class Place:
         if self._code is None:
             return "no line of the service"
         path = Path(self._code.co_filename)
-        if path.is_relative_to(Path.cwd()):
+        with suppress(OSError, ValueError):  # a folder that was removed; a file elsewhere
             path = path.relative_to(Path.cwd())
         return f"{path}:{self._line} in {self._code.co_name}"
 

@@ -143,6 +143,10 @@ class Keeper(Protocol):
         """Return what `handed_over` or `failed` gets, or raise where nobody may pass now."""
         ...
 
+    def recreated(self, pool: Pool) -> None:
+        """Take note that `pool` takes the place of one before, under the same guard."""
+        ...
+
     def took(self, pool: Pool, record: Any) -> None:
         """Guard the record that a caller is about to get."""
         ...
@@ -351,6 +355,7 @@ class Gate:
                 granted = self.permits.withdraw(waiting)
             if granted is not None:
                 self.leave(granted)
+            _settle()
             raise
         waited = monotonic() - began
         counts = self._keeper.counts
@@ -391,11 +396,14 @@ class Gate:
     def _starve(self, waiting: Waiting, threads: int, first: bool) -> bool:  # noqa: FBT001
         """Refuse `waiting`, unless a holder may still give a connection back by itself."""
         with _lock:
-            if waiting not in self.permits.queue or self.permits.moves():
-                return False
-            self.permits.withdraw(waiting)
-            self._keeper.counts.starvations += 1
+            starved = waiting in self.permits.queue and not self.permits.moves()
+            if starved:
+                self.permits.withdraw(waiting)
+                self._keeper.counts.starvations += 1
             holders = list(self.permits.holdings)
+        _settle()
+        if not starved:
+            return False
         held = _named(holders, monotonic())
         name = self._keeper.name
         waiting.error = PoolStarvation(
@@ -631,13 +639,16 @@ class _Guarded:
     def dispose(self: Any) -> None:
         self._shipworthy_plain.dispose(self)
         # The pool counts from none again, so do we; whoever is out returns to the gate it came by.
-        self.__dict__.pop(GATE, None)
+        # Made here, and never by a return: the garbage collector may return inside the lock.
+        self.__dict__[GATE] = Gate(self, self._shipworthy)
 
     def recreate(self: Any) -> Any:
         # The stock one calls `self.__class__`, which says the plain class.
         pool = self._shipworthy_plain.recreate(self)
         if keeper_of(pool) is None:
             pool.__class__ = type(self)
+        self._shipworthy.recreated(pool)
+        gate_of(pool, self._shipworthy)
         return pool
 
     def _creator_under_deadline(self: Any) -> Any:

@@ -20,7 +20,7 @@ class DbSettings:
         "the database that commands, and what keeps tables of its own, work on; SQLAlchemy's form"
     )
     checkout_seconds: float = duration(
-        "5s", "how long a caller waits for a connection in all, a shorter pool_timeout wins"
+        "5s", "how long a caller waits for a connection to come back, a shorter pool_timeout wins"
     )
     connect_seconds: float = duration(
         "3s", "how long a new connection may take, with its handshake and the check before use"

@@ -250,7 +250,7 @@ class _Target:
     def __init__(self) -> None:
         self.contention = RetryBudget(ratio=1.0, reserve_per_second=10.0)
         self.loss = RetryBudget(reserve_per_second=2.0)
-        self.tables = False
+        self.tables = self.writable = False
         self.looked = -inf
         # Whether the server tells what became of a transaction, once that is known.
         self.tells: bool | None = None
@@ -272,7 +272,7 @@ class _Target:
         return self.tables
 
     def forget(self) -> None:
-        self.tables, self.looked = False, -inf
+        self.tables, self.writable, self.looked = False, False, -inf
 
 
 # By dialect: an engine and those made of it with other options share one.
@@ -510,18 +510,30 @@ class _Run:
         status = None if self._dialect is None else self._dialect.transaction_status
         if not self._writes:
             return
-        if tables:
-            try:
-                self._question = TokenRow(connection)
-            except sqlalchemy.exc.DBAPIError:
-                self._target.forget()
-                raise
-        elif status is not None and self._target.tells is not False:
+        if tables and self._left_token(connection):
+            return
+        if status is not None and self._target.tells is not False:
             row = self._told(connection, f"SELECT ({status.assigned}), ({status.place})")
             if row is not None:
                 self._writes = row[0] is not None
                 if self._writes:
                     self._question = ServerStatus(status, row[0], row[1])
+
+    def _left_token(self, connection: Connection) -> bool:
+        """Insert the token's row; false where we may not, and nothing of the unit is lost."""
+        known = self._target.writable
+        try:
+            # The first time in a savepoint: whoever installed the table may not have granted it.
+            with nullcontext() if known else connection.begin_nested():
+                self._question = TokenRow(connection)
+        except sqlalchemy.exc.DBAPIError as error:
+            self._target.forget()
+            if known or self._wanted.token or classify(error).outcome is not Outcome.AUTH_CONFIG:
+                raise
+            self._target.looked = time.monotonic()
+            return False
+        self._target.writable = True
+        return True
 
     def _told(self, connection: Connection, text: str) -> Any:
         """Return what the server tells; None where it may not, and nothing of the unit is lost."""

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from math import inf
 from typing import final
 
 from shipworthy.db.outcome import Outcome
@@ -77,6 +78,9 @@ class UnitFailure:
 
 # To ask whether one may connect costs next to nothing, and a restart is over in a second or two.
 _WHILE_AWAY = Backoff(cap_seconds=0.5)
+# Where no deadline ends the waiting: two minutes of connects that are refused at once, and more
+# where each takes time. Longer than the failovers of hosted databases.
+WAITS_WITHOUT_DEADLINE = 500
 
 # Asked with what a further attempt would be for; takes it from the budget when there is one.
 Spend = Callable[[Outcome], bool]
@@ -93,12 +97,12 @@ class Unit:
     `repeats` is false inside a layer that retries already. Attempts count towards `rule.attempts`,
     and a budget pays for another one. While no connection can be made, only the deadline ends the
     waiting: a restart takes as long as it takes, and a connect that is refused, by the server or by
-    its breaker, is no work that multiplies.
+    its breaker, is no work that multiplies. A unit without a deadline waits
+    `WAITS_WITHOUT_DEADLINE` times, and asks as often.
     """
 
     def __init__(self, rule: RetryRule, *, repeats: bool) -> None:
         self._rule = rule
-        self._patient = RetryRule(attempts=sys.maxsize, backoff=_WHILE_AWAY)
         self._repeats = repeats
         self._attempts = 0
         self._waits = 0
@@ -136,9 +140,9 @@ class Unit:
             case CommitAnswer.OPEN:
                 self._asked += 1
                 wait_seconds = self._rule.backoff.ceiling(self._asked) * (0.5 + draw() / 2)
-                if wait_seconds >= left_seconds:
+                if wait_seconds >= left_seconds or self._asked >= _patience(left_seconds):
                     return UnitOver(
-                        f"the database gave no answer by the deadline of the unit, asked "
+                        f"the database gave no answer in the time of the unit, asked "
                         f"{self._asked} times",
                         lost=True,
                     )
@@ -162,7 +166,8 @@ class Unit:
             rule, attempt = self._rule, self._attempts
         else:
             self._waits += 1
-            rule, attempt = self._patient, self._waits
+            rule = RetryRule(attempts=_patience(left_seconds), backoff=_WHILE_AWAY)
+            attempt = self._waits
         decision = rule.after(
             Failure(
                 transient=True,
@@ -176,6 +181,10 @@ class Unit:
             draw=draw,
         )
         return decision if isinstance(decision, Again) else UnitOver(_said(decision))
+
+
+def _patience(left_seconds: float) -> int:
+    return WAITS_WITHOUT_DEADLINE if left_seconds == inf else sys.maxsize
 
 
 def _said(decision: object) -> str:

@@ -8,6 +8,7 @@ Not here: how one driver's connection is cut (`dialects.drivers`), and what is g
 """
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from typing_extensions import override
 from shipworthy.db.deadlines import Deadlines, Watched
 
 THREAD = "shipworthy-db-watchdog"
+_log = logging.getLogger("shipworthy.db")
 
 Before = tuple[float, str]
 
@@ -78,10 +80,14 @@ class CallWatch(Watched):
             self.at = now + AGAIN_SECONDS * 2**self._cuts if self._cuts < AGAIN_TIMES else inf
             self._cuts += 1
             self.fired = self.what
-            self.cut()
-            # Under the lock: a span that has ended is not to be queued.
+            # Under the lock: a span that has ended is not to be queued. First: a cut may fail.
             if self.at != inf:
                 self.queue()
+            self.cut()
+
+    def serves_here(self) -> bool:
+        """Say whether somebody looks at it while this flow runs."""
+        return True
 
     def queue(self) -> None:
         """Have somebody look at the deadline in time."""
@@ -98,6 +104,10 @@ class LoopWatch(CallWatch):
         super().__init__(cut)
         self._loop = loop
         self._handle: asyncio.TimerHandle | None = None
+
+    @override
+    def serves_here(self) -> bool:
+        return asyncio._get_running_loop() is self._loop  # noqa: SLF001
 
     @override
     def queue(self) -> None:
@@ -172,7 +182,7 @@ class Watchdog:
                     try:
                         for watched in over:
                             if isinstance(watched, (CallWatch, Alarm)):
-                                watched.fire(now)
+                                _fire(watched, now)
                     finally:
                         self._changed.acquire()
                     continue
@@ -187,6 +197,14 @@ class Watchdog:
         self._thread = None
 
     after_fork = _start_anew
+
+
+def _fire(watched: "CallWatch | Alarm", now: float) -> None:
+    try:
+        watched.fire(now)
+    except Exception:  # noqa: BLE001 - whatever it is, it is said
+        # One thread looks after all connections: what fails for one must not end it for the others.
+        _log.exception("a deadline could not be kept; those of other connections are")
 
 
 @final

@@ -48,7 +48,7 @@ def breaker_endpoints(service: Operated) -> tuple[Endpoint, ...]:
             OperatorCommanded,
             command="close",
             client=asked.client,
-            outcome=f"breaker '{name}' is {stands.breakers[0].state}",
+            outcome=f"breaker '{name}' is {_state(stands)}",
         )
         return told(stands)
 
@@ -83,6 +83,11 @@ def breaker_endpoints(service: Operated) -> tuple[Endpoint, ...]:
             answer=databases,
         ),
     )
+
+
+def _state(stands: BreakersFacts) -> str:
+    # Of a breaker that no worker has yet there was only the order to hold it open.
+    return stands.breakers[0].state if stands.breakers else "not held open any more"
 
 
 def _reason(body: Any) -> str:

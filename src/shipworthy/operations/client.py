@@ -30,18 +30,26 @@ class PortRefused(ShipworthyError):
 
 @final
 class OperationsClient:
-    """Asks one operations port, one connection for each question. Raises `Misuse` for a bad URL."""
+    """Asks one operations port, one connection for each question.
+
+    Raises `Misuse` for a URL or a token that cannot be one.
+    """
 
     def __init__(self, url: str, token: str = "") -> None:
-        parts = urlsplit(url)
         try:
+            parts = urlsplit(url)
             port = parts.port
-        except ValueError:
-            port = 0
+        except ValueError:  # brackets that do not close, a port that is no number
+            parts, port = urlsplit(""), None
         if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
             raise Misuse(
                 f"'{redact(url)}' is no address of an operations port; write one as in "
                 f"http://127.0.0.1:9000"
+            )
+        if not (token.isascii() and token.isprintable()):
+            raise Misuse(
+                "the token cannot be one: it has a line break, or a character that is not ASCII; "
+                "set operations.token as the service has it"
             )
         self.url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         self._token = token

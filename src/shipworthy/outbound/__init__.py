@@ -17,6 +17,7 @@ from shipworthy.outbound.install import (
     CallsUnguarded,
     Installed,
     install,
+    sees_calls,
     uninstall,
 )
 from shipworthy.outbound.settings import OutboundSettings
@@ -39,6 +40,7 @@ __all__ = [
     "TargetForgotten",
     "TargetStatistics",
     "install",
+    "sees_calls",
     "uninstall",
 ]
 

@@ -116,6 +116,11 @@ def uninstall() -> tuple[str, ...]:
         return _take_back()
 
 
+def sees_calls() -> bool:
+    """Say whether what httpx and requests send in this process is seen, whoever it goes to."""
+    return _installed is not None
+
+
 def _take_back() -> tuple[str, ...]:
     global _installed
     gone, _installed = _installed, None

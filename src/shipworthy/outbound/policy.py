@@ -49,9 +49,12 @@ def repeat_of(method: str, *, keyed: bool, replayable: bool, repeated_below: boo
     return Repeat.UNSENT
 
 
-def leaves_traces(method: str, *, keyed: bool) -> bool:
-    """Tell whether a call does something that another one of the same would do again."""
-    return not (keyed or method in IDEMPOTENT)
+def leaves_traces(method: str) -> bool:
+    """Tell whether a call does something that another one of the same would do again.
+
+    Also with an Idempotency-Key: whoever makes the call anew may make a new key.
+    """
+    return method not in IDEMPOTENT
 
 
 def fails(status: int) -> bool:

@@ -64,7 +64,10 @@ def send(
     timeout: Any,
 ) -> requests.Response:
     """Send `request` by `inner(request, timeout=...)` under the policies of its target."""
-    target = None if hasattr(request, _MARK) else _target(out, request.url or "")
+    if hasattr(request, _MARK):
+        return inner(request, timeout=timeout)
+    note_call(request.method or "")  # also of what is left alone
+    target = _target(out, request.url or "")
     if target is None:
         return inner(request, timeout=timeout)
     call = _Call(out, target, adapter, request, inner)
@@ -103,7 +106,6 @@ class _Call:
         self._inner = inner
         self._before: requests.Response | None = None
         keyed = "Idempotency-Key" in request.headers
-        note_call(request.method or "", keyed=keyed)
         self._repeat = repeat_of(
             request.method or "",
             keyed=keyed,

@@ -284,10 +284,10 @@ class Outbound:
 _standing: Outbound | None = None
 
 
-def note_call(method: str, *, keyed: bool) -> None:
+def note_call(method: str) -> None:
     """Note a call with the request it is made for: one that leaves traces is not made twice."""
     record = current_request()
-    if record is not None and leaves_traces(method, keyed=keyed):
+    if record is not None and leaves_traces(method):
         record.calls_out += 1
 
 

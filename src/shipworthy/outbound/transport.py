@@ -111,6 +111,7 @@ class _Call:
         url = request.url
         if _MARK in extensions:
             return None
+        note_call(request.method)  # also of what is left alone
         target = out.target(url.scheme, url.host, url.port)
         if target is None:
             return None
@@ -122,7 +123,6 @@ class _Call:
         call.before = None
         call.tries = 0
         keyed = "idempotency-key" in request.headers
-        note_call(request.method, keyed=keyed)
         call.repeat = repeat_of(
             request.method,
             keyed=keyed,

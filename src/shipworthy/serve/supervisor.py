@@ -277,8 +277,9 @@ class Supervisor:
 
     async def close_breaker(self, name: str) -> BreakersFacts:
         """Close a breaker in every worker."""
-        self._isolated.pop(name, None)
-        return await self._set_breaker("close", name)
+        # Where no worker has one of that name yet, what ends is the order to hold it open.
+        ordered = self._isolated.pop(name, None) is not None
+        return await self._set_breaker("close", name, ordered=ordered)
 
     async def command(self, name: str) -> str:
         """Do `drain`: what the first SIGTERM does, which may still come and changes nothing."""
@@ -289,7 +290,9 @@ class Supervisor:
         self._do(self._supervision.drain(SYSTEM_CLOCK.now()))
         return "draining: readiness fails from now on, requests in flight are finished"
 
-    async def _set_breaker(self, order: str, name: str, **facts: str) -> BreakersFacts:
+    async def _set_breaker(
+        self, order: str, name: str, *, ordered: bool = False, **facts: str
+    ) -> BreakersFacts:
         answers = await self._ask_all(order, name=name, **facts)
         if not answers:
             raise WorkersSilent(
@@ -299,7 +302,7 @@ class Supervisor:
             )
         stands = self._breakers(answers)
         ours = tuple(breaker for breaker in stands.breakers if breaker.name == name)
-        if not ours:
+        if not ours and not ordered:
             raise NameUnknown("breaker", name, (breaker.name for breaker in stands.breakers))
         return replace(stands, breakers=ours)
 

@@ -25,6 +25,7 @@ class Withheld(StrEnum):
 
     BEGUN = "its answer had begun"
     COMMITTED = "it had committed"
+    STRAY = "a commit nobody answers for"
     CALLED_OUT = "it had changed something at another service"
     OUTCOME = "the failure may have had an effect, or would come again"
     TORN = "its body is longer than is kept"
@@ -39,13 +40,15 @@ class Withheld(StrEnum):
 class RunFacts:
     """One run that failed: the `number`-th of its request, and what is known of it.
 
-    `outcomes` are those of the databases that failed in it, and not empty. `retry_after_seconds`
-    is the longest that one of them asked for.
+    `outcomes` are those of the databases that failed in it, and not empty. `strays` are commits of
+    the process meanwhile that belong to no request: they may be its own. `retry_after_seconds` is
+    the longest that one of the databases asked for.
     """
 
     number: int
     outcomes: Sequence[Outcome]
     commits: int
+    strays: int
     calls_out: int
     begun: bool
     torn: bool
@@ -87,6 +90,7 @@ def after(
 def _withheld(run: RunFacts) -> Withheld | None:
     for holds, because in (
         (run.commits > 0, Withheld.COMMITTED),
+        (run.strays > 0, Withheld.STRAY),
         (run.calls_out > 0, Withheld.CALLED_OUT),
         (not _UNDONE.issuperset(run.outcomes), Withheld.OUTCOME),
         (len(run.outcomes) > FAILURES, Withheld.OUTCOME),

@@ -32,6 +32,12 @@ class Explanation:
         return ((b"retry-after", b"%d" % ceil(self.retry_after_seconds)),)
 
 
+# Methods that change nothing (RFC 9110, 9.2.1).
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+# The same to a client, whether the connection fails or the breaker knows that it would.
+_SAME_KINDS: Final = {"databaserefused": "database-unavailable"}
+
+
 FAILED: Final = Explanation(
     status=500,
     detail="The service failed while it worked on this request; its log has the reason under the "
@@ -88,7 +94,7 @@ def answer_for(error: BaseException) -> Explanation:
         return Explanation(status=error.status, detail=str(error), kind=kind_of(error))
     if isinstance(error, ShipworthyError) and isinstance(error, TimeoutError):
         return _LATE
-    told = getattr(error, "client_detail", None)
+    told = getattr(error, "client_detail", None) if isinstance(error, ShipworthyError) else None
     if told is not None:
         # A lost commit of ours: it has an id by which it can be looked for.
         return replace(_OF_A_DATABASE[Outcome.AMBIGUOUS], detail=told)
@@ -97,10 +103,14 @@ def answer_for(error: BaseException) -> Explanation:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Say whether the request was turned away, so that nothing failed."""
+    """Say whether something was refused and nothing failed, so that one line of log is enough.
+
+    In an outage that is every request: each with its stack would bury what tells of the outage.
+    """
     return isinstance(error, (Rejected, RequestInvalid))
 
 
 def kind_of(error: BaseException) -> str:
     """Return the type of the problem that an error of ours is answered with."""
-    return _KIND + type(error).__name__.lower()
+    name = type(error).__name__.lower()
+    return _KIND + _SAME_KINDS.get(name, name)

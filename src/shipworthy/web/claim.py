@@ -28,8 +28,8 @@ _NOT_KEPT: Final = frozenset(
         b"traceparent", b"tracestate", b"transfer-encoding", b"x-request-id",
     }
 )  # fmt: skip
-# Answers that say "not now": the same request may go well later.
-_PASSING: Final = frozenset({408, 425, 429})
+# Answers that say "not now", or "not as who you are now": the same may go well later.
+_PASSING: Final = frozenset({401, 403, 407, 408, 425, 429})
 
 
 @final

@@ -14,8 +14,12 @@ from shipworthy.web.line import Headers, Message, Receive, Scope, Send, nothing
 KEPT_BYTES: Final = 1024 * 1024
 # Of an answer that says that the request failed. Who has more to say is no longer waited for.
 HELD_BYTES: Final = 64 * 1024
-# What a message weighs by itself: a client may send its body byte by byte.
+# How long an answer of a failed run waits for its run to end, once it is whole.
+LINGER_SECONDS: Final = 0.1
+# What a message of an answer weighs by itself: an application may send it byte by byte.
 _MESSAGE_BYTES: Final = 256
+# A client may send its body byte by byte too: parts of a request are joined up to this length.
+_PART_BYTES: Final = 1024
 # Stands for a list that nobody has needed yet; never appended to.
 _NONE: Final[list[Message]] = []
 
@@ -34,8 +38,9 @@ def fresh_scope(scope: Scope) -> Scope:
 class KeptRequest:
     """The messages of a request, kept as they come so that they can be given a second time.
 
-    Past `KEPT_BYTES` it is `torn`: what comes then is passed on and not kept. `whole` is set when
-    the last of it was kept. For one task at a time.
+    With a body of more than `KEPT_BYTES` it is `torn`: what comes then is passed on and not kept.
+    `whole` is set when the last of it was kept. How the network cut the body makes no difference to
+    either, nor to what `read` returns. For one task at a time.
     """
 
     # Class attributes as defaults, not slots: most requests have no body, and set none of these.
@@ -67,7 +72,7 @@ class KeptRequest:
         """Return the body as far as it is kept, having waited for all of it that will be."""
         while not (self.whole or self.torn or self.gone):
             await self._pull()
-        return b"".join(message.get("body", b"") for message in self._kept)
+        return b"".join(message["body"] for message in self._kept)[:KEPT_BYTES]
 
     async def stays(self, seconds: float) -> bool:
         """Wait, and say whether the client is still there and what it sent still kept.
@@ -94,14 +99,23 @@ class KeptRequest:
         if message["type"] != "http.request":
             self.gone = True
         elif not self.torn:
-            if self._kept is _NONE:
-                self._kept = []
-            # A copy, because middlewares change messages in place.
-            self._kept.append({**message})
-            self._size_bytes += len(message.get("body", b"")) + _MESSAGE_BYTES
+            self._keep(message)
             self.torn = self._size_bytes > KEPT_BYTES
             self.whole = not self.torn and not message.get("more_body", False)
         return message
+
+    def _keep(self, message: Message) -> None:
+        part = message.get("body", b"")
+        self._size_bytes += len(part)
+        if self._kept is _NONE:
+            self._kept = []
+        elif len(self._kept[-1]["body"]) + len(part) <= _PART_BYTES:
+            # Whoever was given the last has been given this, or begins anew with `rewind`.
+            self._kept[-1]["body"] += part
+            self._kept[-1]["more_body"] = message.get("more_body", False)
+            return
+        # A copy, because middlewares change messages in place.
+        self._kept.append({**message, "body": part})
 
 
 @final
@@ -115,6 +129,8 @@ class HeldAnswer:
     # Defaults, as above: a good answer sets `passes` and no more.
     _held = _NONE
     _size_bytes = 0
+    _late: asyncio.TimerHandle | None = None
+    _going: "asyncio.Task[None] | None" = None
     passes = False
 
     def __init__(self, send: Send, attempt: Attempt) -> None:
@@ -135,7 +151,25 @@ class HeldAnswer:
             self._held = []
         self._held.append(message)
         self._size_bytes += len(message.get("body", b"")) + _MESSAGE_BYTES
-        return self.release() if self._size_bytes > HELD_BYTES else nothing()
+        if self._size_bytes > HELD_BYTES:
+            return self.release()
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            loop = asyncio.get_running_loop()
+            self._late = loop.call_later(LINGER_SECONDS, self._let_go)
+        return nothing()
+
+    def _let_go(self) -> None:
+        # It was answered and works on, in a background task: the client waits no longer, and what
+        # works is not begun a second time.
+        self.passes = True
+        self._going = asyncio.create_task(self.release())
+
+    async def settle(self) -> None:
+        """Hear that the application has returned: see through what is being sent."""
+        if self._late is not None:
+            self._late.cancel()
+        if self._going is not None:
+            await self._going
 
     async def release(self) -> None:
         """Send what is held, and hold nothing from now on."""

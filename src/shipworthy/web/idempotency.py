@@ -3,16 +3,17 @@
 Not here: what a key means (`claim`), and where it is kept (`db`).
 """
 
+import asyncio
 import time
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Final, final
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, final
 
 import orjson
 
-from shipworthy.db import Attempt, Outcome, attempt_scope, classify
+from shipworthy.db import Attempt, Outcome, attempt_scope, classify, strays
 from shipworthy.errors import Rejected
 from shipworthy.events import Event, Label, Severity, emit, event
 from shipworthy.web.claim import (
@@ -89,11 +90,12 @@ class _Stored:
 class Idempotency:
     """Run a request with an Idempotency-Key once, and give its answer to whoever sends it again.
 
-    A key belongs to one client, by the headers of `identity`, and stands for one request:
-    method, path, query and body. It is in flight until the application is done with its
-    background work. A failed run without effect releases it; a cancelled one keeps it until its
-    lease ends, because what it has begun in a thread may go on. Safe for any number of tasks of one
-    event loop.
+    A key belongs to one client of one host, by the headers of `identity`, or its cookies where it
+    sends none of them, and stands for one request: method, path, query and body. It is in flight
+    until the application is done with its background work. A failed run without effect releases it;
+    a cancelled one keeps it until its lease ends, because what it has begun in a thread may go on,
+    and is not run again where it is known to have had an effect. Safe for any number of tasks of
+    one event loop.
     """
 
     def __init__(
@@ -129,7 +131,9 @@ class Idempotency:
             return app
         if KEY in call.headers:
             return partial(self._serve, call, app)
-        if self._enforces and _is_below(call.scope["path"], self._settings.required):
+        if self._enforces and any(
+            _is_below(path, self._settings.required) for path in _paths(call.scope)
+        ):
             return _refuse
         return app
 
@@ -151,20 +155,30 @@ class Idempotency:
         call.keyed = self._enforces
         answer = CopiedAnswer(send)
         with attempt_scope() as attempt:
+            work = _Work(held, attempt, strays())
             try:
                 with self._store.holding(held) if self._enforces else nullcontext():
                     await app(scope, request.receive, answer.send)
             except Exception:
-                await self._end(call, held, attempt, answer, raised=True)
+                await self._end(call, work, answer, raised=True)
                 raise
-            await self._end(call, held, attempt, answer)
+            except asyncio.CancelledError:
+                if held.elsewhere or work.took_effect(call):
+                    with suppress(Rejected):
+                        await self._store.applied(held, now=self._wall())
+                raise
+            else:
+                await self._end(call, work, answer)
+            finally:
+                # They hold frames that hold this attempt: without this, a cycle for each.
+                attempt.failures.clear()
 
     async def _hold(self, call: Call, key: str, body: bytes) -> "KeyHeld | _Stored | None":
         """Hold the key of the request, or return its answer; None where it is run without one."""
         settings, scope = self._settings, call.scope
         now = self._wall()
         held = self._store.new(
-            key_id(key, [b"".join(_all(scope, name)) for name in self._identity]),
+            key_id(key, [b"".join(_all(scope, b"host")), *self._client(scope)]),
             fingerprint_of(
                 scope["method"],
                 scope["path"],
@@ -185,6 +199,11 @@ class Idempotency:
                 raise
             emit(KeysUnkept, what="a key", because=str(error))
             return None
+
+    def _client(self, scope: Scope) -> list[bytes]:
+        """Return what tells the client of a request from others."""
+        told = [b"".join(_all(scope, name)) for name in self._identity]
+        return told if any(told) else [b"; ".join(_all(scope, b"cookie"))]
 
     async def _claim(self, held: "KeyHeld", now: float) -> "KeyHeld | _Stored | None":
         for _ in range(_TRIES):
@@ -216,13 +235,13 @@ class Idempotency:
     async def _end(
         self,
         call: Call,
-        held: "KeyHeld",
-        attempt: Attempt,
+        work: "_Work",
         answer: CopiedAnswer,
         *,
         raised: bool = False,
     ) -> None:
         """Write down how it ended; where that cannot be done, its lease ends by itself."""
+        held = work.held
         if held.elsewhere:
             emit(CommitUnfenced, route=call.route())
         # A framework's page for an exception that nobody handled is not what the service answers.
@@ -230,7 +249,7 @@ class Idempotency:
         ending = ending_of(
             status=status,
             whole=answer.whole,
-            took_effect=call.record.calls_out > 0 or _took_effect(held, attempt),
+            took_effect=work.took_effect(call),
         )
         now = self._wall()
         try:
@@ -252,17 +271,33 @@ class Idempotency:
             emit(KeysUnkept, what="an answer", because=str(error))
 
 
-def _took_effect(held: "KeyHeld", attempt: Attempt) -> bool:
-    """Whether the databases of the request may have kept something of it.
+class _Work(NamedTuple):
+    """One request with a key that is worked on; `strays` were there before it."""
 
-    Of a COMMIT with our mark whose answer was lost, the row of the key tells: it is not asked here.
-    """
-    if attempt.commits:
-        return True
-    told = held.fenced and not held.elsewhere
-    return not told and any(
-        classify(error).outcome is Outcome.AMBIGUOUS for error in attempt.failures
-    )
+    held: "KeyHeld"
+    attempt: Attempt
+    strays: int
+
+    def took_effect(self, call: Call) -> bool:
+        """Say whether something of the request may have been kept, here or elsewhere.
+
+        A commit that nobody answers for may be its own. Of a COMMIT with our mark whose answer was
+        lost, the row of the key tells: it is not asked here.
+        """
+        if call.record.calls_out or self.attempt.commits or strays() != self.strays:
+            return True
+        told = self.held.fenced and not self.held.elsewhere
+        return not told and any(
+            classify(error).outcome is Outcome.AMBIGUOUS for error in self.attempt.failures
+        )
+
+
+def _paths(scope: Scope) -> Iterator[str]:
+    """Return the path of a request as its client says it, and as the application is mounted."""
+    path, root = scope["path"], scope.get("root_path", "")
+    yield path
+    if root and path.startswith(f"{root}/"):
+        yield path[len(root) :]
 
 
 def _all(scope: Scope, header: bytes) -> list[bytes]:

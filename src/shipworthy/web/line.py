@@ -249,9 +249,11 @@ class Line:
                 waiting = enter(call)
                 if waiting is not None:
                     await waiting
+            # Not kept in the call: it may hold the call, and a cycle for each request has its cost.
+            app = call.app
             for around in self._around:
-                call.app = around(call, call.app)
-            await call.app(scope, call.receive, call.send)
+                app = around(call, app)
+            await app(scope, call.receive, call.send)
             if not call.ended:
                 await self.answers.finish(call)
         except BaseException as error:

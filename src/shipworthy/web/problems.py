@@ -77,7 +77,7 @@ class AnswerMissing(Event):
 
 @event(severity=Severity.INFO)
 class CallRefused(Event):
-    """A call was refused before it was begun."""
+    """A call was refused, by a guard or by something that the application needed for it."""
 
     refusal: Annotated[str, Label]
     because: str

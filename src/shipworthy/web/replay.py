@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
-from typing import Annotated, Final, Literal, final
+from typing import Annotated, Final, Literal, NamedTuple, final
 
 from shipworthy.context import current_deadline
 from shipworthy.db import (
@@ -16,13 +16,17 @@ from shipworthy.db import (
     Outcome,
     attempt_scope,
     database_outcome,
+    guards_all,
     judge,
+    strays,
 )
 from shipworthy.errors import Rejected
 from shipworthy.events import Event, Label, Metric, Severity, emit, event
+from shipworthy.outbound import sees_calls
 from shipworthy.resilience import RetryBudget, RetryRule, is_retrying, retrying_scope
 from shipworthy.telemetry import Registry
 from shipworthy.web.again import RUNS, RunFacts, Withheld, after
+from shipworthy.web.answers import SAFE
 from shipworthy.web.exchange import HeldAnswer, KeptRequest, fresh_scope
 from shipworthy.web.line import App, Call, Receive, Scope, Send
 
@@ -62,7 +66,9 @@ class ReplayWithheld(Event):
 class Replay:
     """Call the application again where nothing of its failed run is left, before anyone is told.
 
-    For `methods`, and for any call that holds an Idempotency-Key. Only the answer of a run that
+    For `methods`, and for any call that holds an Idempotency-Key, where every engine of the process
+    is guarded (`db.install`) and, for a method that is not safe, calls out are seen
+    (`outbound.install`): otherwise nobody knows what a run has left. Only the answer of a run that
     failed is held back; the first byte of any other ends the chance. A request whose pipelines
     repeat by themselves keeps that in its first run; in the others this is the one layer that does.
     Replays begin no later than `within_seconds` after the request, and not after its deadline;
@@ -97,7 +103,8 @@ class Replay:
     def around(self, call: Call, app: App) -> App:
         """Stand around the application where the call may be replayed."""
         method = call.scope.get("method")  # a websocket has none
-        if method in self._methods or (method and b"idempotency-key" in call.headers):
+        wanted = method in self._methods or (method and b"idempotency-key" in call.headers)
+        if wanted and guards_all() and (method in SAFE or sees_calls()):
             return partial(self._serve, call, app)
         return app
 
@@ -114,37 +121,41 @@ class Replay:
         number = 1
         while True:
             with _FIRST if number == 1 else retrying_scope(), attempt_scope() as attempt:
-                answer = HeldAnswer(send, attempt)
+                run = _Run(number, attempt, HeldAnswer(send, attempt), strays())
                 try:
-                    await app(call.scope, request.receive, answer.send)
+                    try:
+                        await app(call.scope, request.receive, run.answer.send)
+                    finally:
+                        await run.answer.settle()
                 except Exception:
-                    if not await self._may_again(call, request, answer, attempt, number):
-                        await answer.release()
+                    if not await self._may_again(call, request, run):
+                        await run.answer.release()
                         raise
                 else:
-                    if not answer.holds:
+                    if not run.answer.holds:
                         return
-                    if not await self._may_again(call, request, answer, attempt, number):
-                        await answer.release()
+                    if not await self._may_again(call, request, run):
+                        await run.answer.release()
                         return
+                finally:
+                    # They hold frames that hold this attempt: without this, a cycle for each.
+                    attempt.failures.clear()
             number += 1
             request.rewind()
             call.scope = fresh_scope(untouched)
             call.record.error = None
 
-    async def _may_again(
-        self, call: Call, request: KeptRequest, answer: HeldAnswer, attempt: Attempt, number: int
-    ) -> bool:
+    async def _may_again(self, call: Call, request: KeptRequest, run: "_Run") -> bool:
         """Decide about a run that failed, wait if need be, and tell."""
-        if not attempt.failures:
+        if not run.attempt.failures:
             return False
         now = self._now()
-        run = _facts(call, request, answer, attempt, number)
-        if number == 1:
+        facts = _facts(call, request, run)
+        if run.number == 1:
             self._contention.deposit(now)
-        budget = self._contention if _CONFLICTS.issuperset(run.outcomes) else self._budget
+        budget = self._contention if _CONFLICTS.issuperset(facts.outcomes) else self._budget
         verdict = after(
-            run,
+            facts,
             rule=self._rule,
             left_seconds=self._left_seconds(call, now),
             budget=partial(budget.spend, now) if self._enforces else _spend_nothing,
@@ -155,18 +166,18 @@ class Replay:
                 verdict = Withheld.REPORTED
             elif not await request.stays(verdict):
                 verdict = Withheld.TORN if request.torn else Withheld.GONE
-        outcome, method = run.outcomes[-1], call.record.method
+        outcome, method = facts.outcomes[-1], call.record.method
         if isinstance(verdict, Withheld):
             self._counter.cell(verdict).add()
-            emit(ReplayWithheld, because=verdict, outcome=outcome, method=method, run=number)
+            emit(ReplayWithheld, because=verdict, outcome=outcome, method=method, run=run.number)
             return False
         self._counter.cell("run again").add()
         emit(
             RequestReplayed,
             outcome=outcome,
             method=method,
-            run=number + 1,
-            error=type(attempt.failures[-1]).__qualname__,
+            run=run.number + 1,
+            error=type(run.attempt.failures[-1]).__qualname__,
         )
         return True
 
@@ -176,16 +187,25 @@ class Replay:
         return (until if deadline is None else min(until, deadline)) - now
 
 
-def _facts(
-    call: Call, request: KeptRequest, answer: HeldAnswer, attempt: Attempt, number: int
-) -> RunFacts:
-    judged = [judge(error) for error in attempt.failures]
+class _Run(NamedTuple):
+    """One call of the application; `strays` were there before it."""
+
+    number: int
+    attempt: Attempt
+    answer: HeldAnswer
+    strays: int
+
+
+def _facts(call: Call, request: KeptRequest, run: _Run) -> RunFacts:
+    failures = run.attempt.failures
+    judged = [judge(error) for error in failures]
     return RunFacts(
-        number=number,
-        outcomes=[_outcome(error) for error in attempt.failures],
-        commits=attempt.commits,
+        number=run.number,
+        outcomes=[_outcome(error) for error in failures],
+        commits=run.attempt.commits,
+        strays=strays() - run.strays,
         calls_out=call.record.calls_out,
-        begun=answer.passes,
+        begun=run.answer.passes,
         torn=request.torn,
         gone=call.gone,
         retry_after_seconds=max(

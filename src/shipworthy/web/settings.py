@@ -1,7 +1,7 @@
 """The settings of the line of guards: sections `web` and `idempotency`."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -82,7 +82,8 @@ class IdempotencySettings:
     )
     identity: tuple[str, ...] = option(
         ("authorization",),
-        "the headers that tell clients apart, so that none gets the answer of another",
+        "the headers that tell clients apart, so that none gets the answer of another; of a client "
+        "that sends none of them, its cookies do",
     )
     keep_seconds: float = duration("24h", "how long an answer is kept", minimum="1m", maximum="90d")
     lease_seconds: float = duration(
@@ -115,7 +116,16 @@ class IdempotencySettings:
                 for name in self.identity
                 if not _HEADER.fullmatch(name)
             ),
+            *self._forgotten(),
         ]
+
+    def _forgotten(self) -> Iterator[str]:
+        if self.keep_seconds < self.lease_seconds:
+            yield (
+                f"idempotency.keep: {self.keep_seconds:g}s is less than idempotency.lease "
+                f"({self.lease_seconds:g}s), so a key would be forgotten while its request is "
+                f"worked on; make it longer"
+            )
 
 
 def _no_methods(key: str, methods: Sequence[str]) -> list[str]:

@@ -20,6 +20,8 @@ from types import TracebackType
 from typing import Any, TypeVar, final
 from urllib.parse import unquote_to_bytes
 
+from typing_extensions import override
+
 from shipworthy.errors import Rejected
 from shipworthy.web.line import Message, Receive, Scope, Send
 
@@ -48,6 +50,12 @@ class ThreadsBusy(Rejected):
 
     def __init__(self, because: str) -> None:
         super().__init__(because, retry_after_seconds=_RETRY_AFTER_SECONDS)
+
+    @property
+    @override
+    def public_detail(self) -> str:
+        """Return what a client may be told: not how many threads there are."""
+        return "the service has more work than it can take at the moment; send the request again"
 
 
 class ClientGone(ConnectionError):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shipworthy.db.dialects.bounds import Bounds, begin_statement, rolled_back
+from shipworthy.db.dialects.bounds import Bounds, begin_statement, commits, rolled_back
 
 ALL = Bounds(statement_seconds=1.5, lock_seconds=0.2, idle_seconds=5, read_only=True)
 
@@ -38,7 +38,103 @@ def test_nothing_is_said_where_there_is_nothing_to_say(name):
 
 def test_a_deadlock_of_mariadb_has_ended_the_whole_transaction():
     """A lock that was not had in time has not, nor any failure that PostgreSQL keeps in mind."""
-    assert rolled_back("mariadb", 1213)
+    assert all(rolled_back("mariadb", code) for code in (1020, 1206, 1213))
+    assert rolled_back("mysql", 1206)
     assert not rolled_back("mariadb", 1205)
     assert not rolled_back("mariadb", None)
     assert not rolled_back("postgresql", 1213)
+
+
+EVERYWHERE = ("postgresql", "sqlite", "mariadb", "mysql")
+
+
+@pytest.mark.parametrize("name", EVERYWHERE)
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "COMMIT",
+        "commit;",
+        "  \n COMMIT AND CHAIN",
+        "-- the end\nCOMMIT",
+        "/* a */ /* b\n */\tCommit WORK",
+    ],
+)
+def test_a_commit_is_seen_by_its_first_word(name, statement):
+    """After blanks and comments, in any case."""
+    assert commits(name, statement)
+
+
+@pytest.mark.parametrize("name", EVERYWHERE)
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "",
+        "-- COMMIT",
+        "/* COMMIT */ SELECT 1",
+        "/* never closed COMMIT",
+        "ROLLBACK",
+        "SAVEPOINT s",
+        "RELEASE SAVEPOINT s",
+        "ROLLBACK TO SAVEPOINT s",
+        "SELECT 'COMMIT'",
+        "COMMITTED",
+        "INSERT INTO t VALUES (1)",
+        "CREATE TEMPORARY TABLE t (id INT)",
+        "DROP TEMPORARY TABLE t",
+    ],
+)
+def test_what_commits_nothing_is_let_be(name, statement):
+    """A savepoint is no end, nor is a word in a text or a comment."""
+    assert not commits(name, statement)
+
+
+@pytest.mark.parametrize("name", ["postgresql", "sqlite"])
+def test_where_ddl_belongs_to_the_transaction_only_commit_and_end_commit(name):
+    """And what was prepared elsewhere is not what came before."""
+    assert commits(name, "END TRANSACTION")
+    for statement in ("BEGIN", "CREATE TABLE t (id INT)", "COMMIT PREPARED 'x'", "ENDS"):
+        assert not commits(name, statement)
+
+
+@pytest.mark.parametrize("name", ["mariadb", "mysql"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE t (id INT)",
+        "CREATE OR REPLACE TABLE t (id INT)",
+        "# why\nALTER TABLE t ADD n INT",
+        "DROP TABLE t",
+        "TRUNCATE t",
+        "RENAME TABLE t TO u",
+        "BEGIN",
+        "START TRANSACTION",
+        "SET autocommit = 1",
+        "SET SESSION autocommit = 1",
+        "LOCK TABLES t WRITE",
+        "GRANT ALL ON t TO u",
+        "ANALYZE LOCAL TABLE t",
+    ],
+)
+def test_mariadb_commits_before_it_changes_the_schema(name, statement):
+    """Whether that goes well or not."""
+    assert commits(name, statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE OR REPLACE TEMPORARY TABLE t (id INT)",
+        "ANALYZE SELECT 1",
+        "BEGIN NOT ATOMIC SELECT 1; END",
+        "SET lock_wait_timeout = 1",
+        "XA END 'x'",
+    ],
+)
+def test_what_resembles_it_does_not(statement):
+    """What is temporary belongs to the session, and a plan changes nothing."""
+    assert not commits("mariadb", statement)
+
+
+def test_many_comments_cost_no_more_than_their_length():
+    """A pattern that tries all ways to divide them would never end."""
+    assert not commits("postgresql", "/* a */" * 5000 + "SELECT 1")

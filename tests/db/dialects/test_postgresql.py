@@ -177,6 +177,6 @@ def test_the_statements_do_on_a_server_what_they_say(postgres_url):
 
     assert shown == ["2500ms", "250ms", "4s"]
     assert taken == [True, False, True, True, True]
-    assert unwritten is None
+    assert unwritten is not None  # a foreign table may have been written, which gets no number here
     assert known == ["in progress", "committed", "aborted"]
     assert place.count("/") == 1

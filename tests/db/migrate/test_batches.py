@@ -169,6 +169,29 @@ def test_it_rests_as_long_as_it_worked(engine):
     assert waits == [1.5] * 7
 
 
+def test_a_restart_while_replicas_are_asked_for_ends_nothing(postgres_url, sql):
+    """The connection that was to ask is gone; the next batch has a new one."""
+    made = sa.create_engine(postgres_url, pool_size=1, max_overflow=0)
+    with made.begin() as connection:
+        METADATA.create_all(connection)
+        install_progress(connection)
+        rows = [{"id": n, "old": 1, "new": 0} for n in range(30)]
+        connection.execute(ROWS.insert(), rows)
+
+    def restart(progress):
+        if progress.batches == 1:
+            others = "datname = current_database() AND pid <> pg_backend_pid()"
+            sql(
+                postgres_url,
+                f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {others}",
+            )
+
+    done = fill(made, on_batch=restart)
+
+    assert (done.rows, counts(made)) == (30, {1: 30})
+    made.dispose()
+
+
 @SQLITE
 def test_it_waits_for_replicas(engine):
     """Until they are near enough."""

@@ -86,6 +86,21 @@ def test_other_databases_of_a_server_are_other_locks(postgres_server, connect, p
             assert said == []
 
 
+def test_nobody_gets_the_migrators_connection_from_the_pool(postgres_url, patience):
+    """It has the name of a migrator, and goes with the lock, also where there was none to have."""
+    engine = create_engine(postgres_url, pool_size=2, max_overflow=0)
+    named = "SELECT current_setting('application_name')"
+    with engine.connect() as connection:
+        before = connection.exec_driver_sql(named).scalar()
+
+    with hold(engine, patience), pytest.raises(MigratorBusy), hold(engine, patience):
+        pass
+
+    with engine.connect() as one, engine.connect() as other:
+        assert [it.exec_driver_sql(named).scalar() for it in (one, other)] == [before, before]
+    engine.dispose()
+
+
 def test_a_lock_on_a_file_that_was_taken_away_is_none(tmp_path):
     """Somebody may have made a new one of that name, and hold that."""
     path = tmp_path / "app.db-migrate"

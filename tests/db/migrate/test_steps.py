@@ -76,6 +76,18 @@ def test_a_statement_without_parameters_goes_the_same_way(steps, url, connect):
     assert steps.committed == 1
 
 
+def test_a_part_that_failed_can_be_taken_back(steps, url, connect):
+    """PostgreSQL takes nothing but that ROLLBACK in a transaction that has failed."""
+    with connect(url).connect() as connection:
+        connection.execute(text("CREATE TABLE t (id INT)"))
+        connection.execute(text("INSERT INTO t VALUES (1)"))
+        with pytest.raises(DBAPIError, match="nowhere"), connection.begin_nested():
+            connection.execute(text("INSERT INTO nowhere VALUES (1)"))
+        connection.execute(text("INSERT INTO t VALUES (2)"))
+        connection.commit()
+        assert connection.scalar(text("SELECT count(*) FROM t")) == 2
+
+
 @pytest.mark.slow
 def test_a_statement_that_stands_alone_is_tried_again_where_it_is(steps, url, connect, said):
     """Twice, as these steps are told; then the lock timeout is raised."""

@@ -6,6 +6,7 @@ nothing, because what is set there would have to be taken back by another statem
 deadline of the unit holds, which the watchdog keeps.
 """
 
+import re
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, Final
@@ -15,7 +16,18 @@ TABLE_OPTIONS: Final[dict[str, Any]] = {"mysql_engine": "InnoDB", "mariadb_engin
 
 # After these a server has rolled the whole transaction back, savepoints and all: what is sent next
 # begins another one, and half of a unit would be committed.
-_ROLLED_BACK: Final = {"mariadb": frozenset({1213}), "mysql": frozenset({1213})}
+_ROLLED_BACK: Final = {"mariadb": frozenset({1020, 1206, 1213}), "mysql": frozenset({1206, 1213})}
+
+# SQL that commits by itself, beside SQLAlchemy, which does not notice; after blanks and comments.
+_BEFORE: Final = r"(?:\s|(?:--|#)[^\n]*|/\*(?s:.*?)\*/)*+"
+_COMMITS: Final = re.compile(rf"{_BEFORE}(?:COMMIT\b(?!\s+PREPARED)|END\b)", re.IGNORECASE)
+_DDL_COMMITS: Final = re.compile(
+    rf"{_BEFORE}(?:COMMIT|BEGIN(?!\s+NOT\b)|START\s+TRANSACTION|SET\s+(?:SESSION\s+)?AUTOCOMMIT"
+    r"|CREATE(?!\s+(?:OR\s+REPLACE\s+)?TEMPORARY\b)|DROP(?!\s+TEMPORARY\b)|ALTER|RENAME|TRUNCATE"
+    r"|GRANT|REVOKE|FLUSH|LOCK\s+TABLES?"
+    r"|(?:ANALYZE|CHECK|OPTIMIZE|REPAIR)\s+(?:LOCAL\s+|NO_WRITE_TO_BINLOG\s+)?TABLES?)\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,3 +64,9 @@ def begin_statement(name: str, bounds: Bounds) -> str | None:
 def rolled_back(name: str, code: int | None) -> bool:
     """Say whether an error of that number has ended the whole transaction on the server."""
     return code in _ROLLED_BACK.get(name, ())
+
+
+def commits(name: str, statement: str) -> bool:
+    """Say whether `statement` commits what came before it, as far as its first words tell."""
+    pattern = _DDL_COMMITS if name in _ROLLED_BACK else _COMMITS
+    return pattern.match(statement) is not None

@@ -33,8 +33,8 @@ def limit_statement(name: str, seconds: float) -> str | None:
     return text.format(ms=max(1, int(ahead * 1000)), s=f"{ahead:.3f}")
 
 
-def limit(connection: Any, statement: str, errors: type[Exception]) -> bool:
-    """Run it on a new connection; false where the server does not know it, and nothing is lost."""
+def limit(connection: Any, statement: str, errors: type[Exception]) -> Exception | None:
+    """Run it on a new connection; return the error where it failed, and nothing is lost."""
     try:
         cursor = connection.cursor()
         try:
@@ -42,7 +42,7 @@ def limit(connection: Any, statement: str, errors: type[Exception]) -> bool:
         finally:
             cursor.close()
         connection.commit()
-    except errors:
+    except errors as error:
         connection.rollback()
-        return False
-    return True
+        return error
+    return None

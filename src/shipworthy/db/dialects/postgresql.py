@@ -163,7 +163,11 @@ class Postgresql:
 
     name = "postgresql"
     transaction_status: TransactionStatus | None = TransactionStatus(
-        assigned="SELECT CAST(pg_current_xact_id_if_assigned() AS text)",
+        # A number is made where there is none: a unit may have written by a foreign table, which
+        # gets none here. A replica cannot make one, and nothing is written there.
+        assigned=(
+            "SELECT CASE WHEN NOT pg_is_in_recovery() THEN CAST(pg_current_xact_id() AS text) END"
+        ),
         place=(
             # The timeline of the log itself: the last checkpoint's is the old one for a while after
             # a promotion.

@@ -22,7 +22,7 @@ class AdvisoryLock:
 class TransactionStatus:
     """How to find out what became of a transaction whose COMMIT was lost.
 
-    `assigned` returns the id of the running transaction as text, NULL while it has written nothing;
+    `assigned` returns the id of the running transaction as text, NULL where none can be written;
     `place` names the server and its history, in which alone the id means anything; `status`, with
     the parameter `xid`, returns 'committed', 'aborted', 'in progress', or NULL when it is too old.
     """

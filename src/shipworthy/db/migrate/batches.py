@@ -251,8 +251,13 @@ def _lag_of(engine: Engine) -> Callable[[], float]:
     def ask() -> float:
         if statement is None:
             return 0.0
-        with engine.connect() as connection:
-            return float(connection.exec_driver_sql(statement).scalar() or 0.0)
+        try:
+            with engine.connect() as connection:
+                return float(connection.exec_driver_sql(statement).scalar() or 0.0)
+        except sa.exc.SQLAlchemyError as error:
+            if classify(error).outcome not in _AGAIN:
+                raise
+            return 0.0  # the next batch meets it too, and is tried again
 
     return ask
 

@@ -95,18 +95,21 @@ def only_migrator(
             yield MigratorLock(None, None, path)
         return
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        if dialect.name_session:
-            connection.exec_driver_sql(dialect.name_session)
-        take, release = ((text(sql), dict(values)) for sql, values in (lock.take, lock.release))
-        patience.until(
-            lambda: bool(connection.scalar(*take)), lambda: _holder_of(connection, dialect)
-        )
         try:
-            yield MigratorLock(connection, dialect.holder, None)
+            if dialect.name_session:
+                connection.exec_driver_sql(dialect.name_session)
+            take, release = ((text(sql), dict(values)) for sql, values in (lock.take, lock.release))
+            patience.until(
+                lambda: bool(connection.scalar(*take)), lambda: _holder_of(connection, dialect)
+            )
+            try:
+                yield MigratorLock(connection, dialect.holder, None)
+            finally:
+                # Where the session is lost the lock is free already.
+                with suppress(SQLAlchemyError):
+                    connection.execute(*release)
         finally:
-            # Where the session is lost the lock is free already.
-            with suppress(SQLAlchemyError):
-                connection.execute(*release)
+            connection.invalidate()  # nobody is to get it from the pool by that name
 
 
 def _key() -> dict[str, Any]:

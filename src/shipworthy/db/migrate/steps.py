@@ -107,7 +107,8 @@ class CarefulSteps:
         connection: Connection = context.root_connection
         may_try_again = self._dialect.keeps_transaction or _stands_alone(connection)
         for attempt in count(1):
-            if not self._own:
+            # In a transaction that has failed nothing else may be sent before it.
+            if not self._own and not normal.startswith("ROLLBACK"):
                 self._send(connection, self._dialect.wait_for_locks(normal, self._seconds))
             self._clear_broken(connection, normal)
             try:
