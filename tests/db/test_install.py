@@ -89,3 +89,17 @@ def test_whether_every_engine_is_guarded_is_known():
     known.append(guards_all())
 
     assert known == [False, True, True, True, False]
+
+
+def test_whoever_is_taken_back_first_does_nothing_more(tmp_path):
+    """Two that were put on one after the other need not be taken off the other way round."""
+    first, second = install(), install()
+    first()
+    second()
+
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'a.db'}")
+    with engine.connect():
+        found = protections()
+    engine.dispose()
+
+    assert found == ()

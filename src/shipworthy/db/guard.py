@@ -638,25 +638,39 @@ def protect_all(
 
     sa_event.listen(Engine, "do_connect", on_connect)
     sa_event.listen(Pool, "checkout", on_checkout)
-    plain = Engine.__init__
-
-    @wraps(plain)
-    def made(engine: Engine, *args: Any, **options: Any) -> None:
-        plain(engine, *args, **options)
-        adopt(engine.pool, engine.dialect)
-        _engines[id(engine)] = engine
-
-    Engine.__init__ = made  # type: ignore[method-assign, assignment]
+    forget_new = _tell_of_new(adopt)
 
     def undo() -> None:
-        if Engine.__init__ is made:
-            Engine.__init__ = plain  # type: ignore[method-assign]
+        forget_new()
         sa_event.remove(Engine, "do_connect", on_connect)
         sa_event.remove(Pool, "checkout", on_checkout)
         for protection in protections():
             protection.undo()
 
     return undo
+
+
+def _tell_of_new(adopt: Callable[[Pool, Any], None]) -> Callable[[], None]:
+    """Have `adopt` called for each engine that is made; return what ends it, in any order."""
+    plain = Engine.__init__
+    # Who was put on after us may go on calling us: we do nothing more then.
+    in_force = True
+
+    @wraps(plain)
+    def made(engine: Engine, *args: Any, **options: Any) -> None:
+        plain(engine, *args, **options)
+        if in_force:
+            adopt(engine.pool, engine.dialect)
+            _engines[id(engine)] = engine
+
+    def end() -> None:
+        nonlocal in_force
+        in_force = False
+        if Engine.__init__ is made:
+            Engine.__init__ = plain  # type: ignore[method-assign]
+
+    Engine.__init__ = made  # type: ignore[method-assign, assignment]
+    return end
 
 
 def _free_name(taken: Iterable[str]) -> str:

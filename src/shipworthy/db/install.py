@@ -48,12 +48,11 @@ def install(
             from shipworthy.db.guard import protect_all
 
             undo.append(protect_all(chosen, resilience))
+            _in_force.add(here)
         except Exception as error:  # noqa: BLE001 - it is raised by the import of the app
-            _in_force.discard(here)
             version = getattr(library, "__version__", "of no version")
             emit(DatabasesUnguarded, what=f"SQLAlchemy {version} is not as we know it: {error!r}")
 
-    _in_force.add(here)
     arrivals = Arrivals(("sqlalchemy",), reach)
     arrivals.begin()
 

@@ -164,6 +164,11 @@ class HeldAnswer:
         self.passes = True
         self._going = asyncio.create_task(self.release())
 
+    @property
+    def lingers(self) -> bool:
+        """Whether a whole answer of a failed run waits, or has waited, for its run to end."""
+        return self._late is not None
+
     async def settle(self) -> None:
         """Hear that the application has returned: see through what is being sent."""
         if self._late is not None:

@@ -126,7 +126,8 @@ class Replay:
                     try:
                         await app(call.scope, request.receive, run.answer.send)
                     finally:
-                        await run.answer.settle()
+                        if run.answer.lingers:
+                            await run.answer.settle()
                 except Exception:
                     if not await self._may_again(call, request, run):
                         await run.answer.release()
@@ -139,7 +140,8 @@ class Replay:
                         return
                 finally:
                     # They hold frames that hold this attempt: without this, a cycle for each.
-                    attempt.failures.clear()
+                    if attempt.failures:
+                        attempt.failures.clear()
             number += 1
             request.rewind()
             call.scope = fresh_scope(untouched)
