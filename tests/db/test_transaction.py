@@ -732,7 +732,7 @@ def test_a_commit_that_cannot_be_asked_about_is_lost_and_says_what_to_do(mariadb
         500,
     )
     assert "Do not repeat it blindly" in str(lost)
-    assert "order-17" in lost.client_detail
+    assert "order-17" in lost.public_detail
     assert classify(lost).outcome is Outcome.AMBIGUOUS
     assert isinstance(heard[0], CommitLost)
     assert len(runs) == 1

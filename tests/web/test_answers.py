@@ -108,9 +108,9 @@ def test_a_request_that_cannot_be_used_is_the_clients_to_mend():
 
 
 def test_words_of_somebody_elses_exception_are_not_for_clients():
-    """Only ours promise that `client_detail` is."""
+    """Only ours promise that `public_detail` is."""
     error = ValueError()
-    error.client_detail = "postgresql://a:hunter2@db"
+    error.public_detail = "postgresql://a:hunter2@db"
 
     assert answer_for(error) is FAILED
 

@@ -29,7 +29,7 @@ from shipworthy.db.classify import classify
 from shipworthy.db.guard import Protection, protect
 from shipworthy.db.outcome import Outcome
 from shipworthy.db.settings import DbSettings
-from shipworthy.db.tables import IDEMPOTENCY, installed
+from shipworthy.db.tables import IDEMPOTENCY, installed, prune_answers
 from shipworthy.errors import Rejected, ShipworthyError
 
 T = TypeVar("T")
@@ -277,7 +277,7 @@ class KeyStore:
             return
         self._prune_at = now + _PRUNE_SECONDS
         with suppress(KeysUnavailable):  # the next minute is as good
-            if await self._do(lambda it: _delete_expired(it, now)) == _PRUNED_ROWS:
+            if await self._do(lambda it: prune_answers(it, now, _PRUNED_ROWS)) == _PRUNED_ROWS:
                 self._prune_at = now  # there are more: go on with the next answer
 
     async def _do(self, work: Callable[[sa.Connection], T], *, quiet: bool = False) -> T:
@@ -395,14 +395,6 @@ def _of(statement: Any, row: KeyRow) -> Any:
 def _select(connection: sa.Connection, key_id: str) -> KeyRow | None:
     row = connection.execute(sa.select(_TABLE).where(_TABLE.c.id == key_id)).mappings().first()
     return None if row is None else KeyRow(**row)
-
-
-def _delete_expired(connection: sa.Connection, now: float) -> int:
-    expired = sa.select(_TABLE.c.id).where(_TABLE.c.expires < now).limit(_PRUNED_ROWS)
-    ids = connection.scalars(expired).all()
-    if ids:
-        connection.execute(sa.delete(_TABLE).where(_TABLE.c.id.in_(ids), _TABLE.c.expires < now))
-    return len(ids)
 
 
 def _in_thread(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:

@@ -3,14 +3,18 @@
 SQLAlchemy is not imported by this: who does not use it must not pay for it.
 """
 
+import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from shipworthy.arrivals import Arrivals
 from shipworthy.db.settings import DbSettings
 from shipworthy.events import Event, Severity, emit, event
 from shipworthy.resilience import ResilienceSettings
+
+if TYPE_CHECKING:
+    from shipworthy.db.guard import Protection
 
 
 @event(severity=Severity.WARNING)
@@ -18,6 +22,12 @@ class DatabasesUnguarded(Event):
     """Databases that could not be reached are used without deadline, permit and breaker."""
 
     what: str
+
+
+def protections_here() -> "tuple[Protection, ...]":
+    """Return what is under guard now, without bringing SQLAlchemy to who has none."""
+    guard = sys.modules.get("shipworthy.db.guard")
+    return guard.protections() if guard else ()
 
 
 # One for each `install` whose promise holds.

@@ -4,9 +4,10 @@ Not here: the registry they are put into (`telemetry`, by `assembly`).
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from shipworthy.db.install import protections_here
 from shipworthy.events import Metric
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ def db_metrics() -> tuple[tuple[Metric, Reading], ...]:
 def _reading(number: "Callable[[PoolStatistics], float | None]") -> Reading:
     def read() -> dict[tuple[str, ...], float]:
         found: dict[tuple[str, ...], float] = {}
-        for statistics in _statistics():
+        for protection in protections_here():
+            statistics = protection.statistics()
             value = number(statistics)
             # A pool without a limit has no capacity to show.
             if value is not None:
@@ -105,9 +107,3 @@ def _reading(number: "Callable[[PoolStatistics], float | None]") -> Reading:
 def _counts(name: str) -> Mapping[Any, float]:
     transaction = sys.modules.get("shipworthy.db.transaction")
     return getattr(transaction.transaction_counts(), name) if transaction else {}
-
-
-def _statistics() -> "Iterator[PoolStatistics]":
-    # Not imported before somebody protects an engine: it brings SQLAlchemy with it.
-    guard = sys.modules.get("shipworthy.db.guard")
-    return (it.statistics() for it in guard.protections()) if guard else iter(())

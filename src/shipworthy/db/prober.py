@@ -7,12 +7,12 @@ Not here: whether a request may go (`breaking`), and what failing makes of readi
 """
 
 import asyncio
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
+from shipworthy.db.install import protections_here
 from shipworthy.lifecycle import Check
 from shipworthy.resilience import BreakerState
 
@@ -57,7 +57,7 @@ class Prober:
 
     async def _look(self) -> None:
         while True:
-            for protection in _protections():
+            for protection in protections_here():
                 self._watch(protection.name)
             await asyncio.sleep(INTERVAL_SECONDS)
 
@@ -76,10 +76,10 @@ class Prober:
         )
 
     async def _ask(self, name: str) -> str | None:
-        protection = next((one for one in _protections() if one.name == name), None)
+        protection = next((one for one in protections_here() if one.name == name), None)
         required = name in self._required
         if protection is None:
-            known = ", ".join(one.name for one in _protections()) or "none"
+            known = ", ".join(one.name for one in protections_here()) or "none"
             return f"no engine of that name was made; there is {known}" if required else None
         breaker = protection.breaking.breaker
         closed = breaker.state in _SETTLED
@@ -136,9 +136,3 @@ class _Asked:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(1, thread_name_prefix=THREAD)
         await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
-
-
-def _protections() -> "Iterator[Protection]":
-    # Not imported before somebody protects an engine: it brings SQLAlchemy with it.
-    guard = sys.modules.get("shipworthy.db.guard")
-    return iter(guard.protections()) if guard else iter(())

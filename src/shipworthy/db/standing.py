@@ -3,12 +3,12 @@
 Facts as mappings, because they leave this process. Not here: the numbers over time (`metrics`).
 """
 
-import sys
 from dataclasses import asdict
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from shipworthy.context import RequestRecord
+from shipworthy.db.install import protections_here
 
 if TYPE_CHECKING:
     from shipworthy.db.guard import Protection
@@ -22,7 +22,7 @@ SHOWN_HOLDERS = 20
 def pool_numbers() -> list[dict[str, Any]]:
     """Return what a glance needs of each database, the first 20 by name; never waits."""
     shown = ("name", "capacity", "in_use", "waiting", "breaker")
-    every = (asdict(protection.statistics()) for protection in _protections()[:SHOWN_DATABASES])
+    every = (asdict(protection.statistics()) for protection in protections_here()[:SHOWN_DATABASES])
     return [{name: numbers[name] for name in shown} for numbers in every]
 
 
@@ -32,7 +32,7 @@ def describe_databases() -> list[dict[str, Any]]:
     A holder has the line that took the connection, the line where it stands now, for how long,
     and the id of its request, empty where there is none. Never waits for a connection.
     """
-    return [_described(protection) for protection in _protections()]
+    return [_described(protection) for protection in protections_here()]
 
 
 def _described(protection: "Protection") -> dict[str, Any]:
@@ -69,9 +69,3 @@ def _holdings(protection: "Protection") -> "list[Holding]":
         if (pool := held()) is not None and GATE in pool.__dict__
         for holding in list(pool.__dict__[GATE].permits.holdings)
     ]
-
-
-def _protections() -> "tuple[Protection, ...]":
-    # Not imported before somebody protects an engine: it brings SQLAlchemy with it.
-    guard = sys.modules.get("shipworthy.db.guard")
-    return guard.protections() if guard else ()

@@ -94,9 +94,13 @@ def prune(connection: sa.Connection, before: float, limit: int = 1000) -> int:
     again while it returns `limit` or more. Keep outcomes longer than any transaction stays open; a
     day is plenty.
     """
-    return _prune(connection, OUTCOMES.c.token, OUTCOMES.c.at, before, limit) + _prune(
-        connection, IDEMPOTENCY.c.id, IDEMPOTENCY.c.expires, before, limit
-    )
+    outcomes = _prune(connection, OUTCOMES.c.token, OUTCOMES.c.at, before, limit)
+    return outcomes + prune_answers(connection, before, limit)
+
+
+def prune_answers(connection: sa.Connection, before: float, limit: int) -> int:
+    """Delete at most `limit` answers that expired before the instant `before`; say how many."""
+    return _prune(connection, IDEMPOTENCY.c.id, IDEMPOTENCY.c.expires, before, limit)
 
 
 def _prune(
@@ -105,5 +109,6 @@ def _prune(
     # Not DELETE with LIMIT, which only some know, nor a subquery of the same table.
     old = connection.scalars(sa.select(key).where(at < before).order_by(at).limit(limit)).all()
     if old:
-        connection.execute(sa.delete(key.table).where(key.in_(old)))
+        # Asked again: a row may have been taken over meanwhile.
+        connection.execute(sa.delete(key.table).where(key.in_(old), at < before))
     return len(old)

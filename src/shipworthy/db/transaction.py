@@ -136,8 +136,8 @@ class LostCommit(ShipworthyError, sqlalchemy.exc.OperationalError):
         return self.message
 
     @property
-    def client_detail(self) -> str:
-        """Return what a client may be told; SQLAlchemy has taken the name `detail`."""
+    def public_detail(self) -> str:
+        """Return what a client may be told: the operation, by which it can be looked for."""
         return (
             f"the connection to the database was lost at the last moment, and whether operation "
             f"{self.operation_id} took effect is not known; look before you send it again"

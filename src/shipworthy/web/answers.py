@@ -94,7 +94,7 @@ def answer_for(error: BaseException) -> Explanation:
         return Explanation(status=error.status, detail=str(error), kind=kind_of(error))
     if isinstance(error, ShipworthyError) and isinstance(error, TimeoutError):
         return _LATE
-    told = getattr(error, "client_detail", None) if isinstance(error, ShipworthyError) else None
+    told = getattr(error, "public_detail", None) if isinstance(error, ShipworthyError) else None
     if told is not None:
         # A lost commit of ours: it has an id by which it can be looked for.
         return replace(_OF_A_DATABASE[Outcome.AMBIGUOUS], detail=told)

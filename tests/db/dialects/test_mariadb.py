@@ -95,25 +95,11 @@ def test_without_a_number_the_class_decides():
     assert MARIADB.transaction_status is None
 
 
-@pytest.mark.parametrize(
-    ("driver", "given", "expected"),
-    [
-        ("pymysql", {}, {"init_command": "SET SESSION max_statement_time = 1.500000"}),
-        ("asyncmy", {"init_command": "SET NAMES utf8mb4"}, {"init_command": "SET NAMES utf8mb4"}),
-        ("mysqldb", {}, {}),
-    ],
-)
-def test_the_timeout_is_added_where_nothing_else_stands(driver, given, expected):
-    """Drivers send one statement at the start; the application's own is not replaced."""
-    assert MARIADB.connect_arguments(driver, given, statement_seconds=1.5) == expected
-
-
 @pytest.mark.slow
 def test_the_statements_do_on_a_server_what_they_say(mariadb_url):
-    """Timeout and advisory lock, on two connections."""
+    """The advisory lock, on two connections."""
     dialect = dialect_named("mysql")
-    arguments = dialect.connect_arguments("pymysql", {}, statement_seconds=2.5)
-    engine = create_engine(mariadb_url, connect_args=arguments)
+    engine = create_engine(mariadb_url)
     lock, other = dialect.advisory_lock("m" * 200), dialect.advisory_lock("other")
 
     with engine.connect() as one, engine.connect() as two:
@@ -121,13 +107,8 @@ def test_the_statements_do_on_a_server_what_they_say(mariadb_url):
         def ask(connection, statement, values=None):
             return connection.execute(text(statement), values or {}).scalar_one()
 
-        shown = [ask(one, "SELECT @@max_statement_time")]
-        one.execute(text(dialect.statement_timeout(0.25)))
-        shown.append(ask(one, "SELECT @@max_statement_time"))
         taken = [ask(one, *lock.take), ask(two, *lock.take), ask(two, *other.take)]
         taken += [ask(one, *lock.release), ask(two, *lock.take)]
     engine.dispose()
 
-    assert [float(value) for value in shown] == [2.5, 0.25]
     assert taken == [1, 0, 1, 1, 1]
-    assert dialect.statement_timeout(1, transaction_only=True) is None

@@ -115,36 +115,11 @@ def test_only_psycopg_says_it_in_words():
     assert POSTGRESQL.by_type(Sign(types=("psycopg.Error",))) is None
 
 
-@pytest.mark.parametrize(
-    ("driver", "given", "expected"),
-    [
-        ("psycopg", {}, {"options": "-c statement_timeout=1500"}),
-        ("psycopg_async", {"options": "-c jit=off"},
-         {"options": "-c jit=off -c statement_timeout=1500"}),
-        ("psycopg", {"options": "-c statement_timeout=7"}, {"options": "-c statement_timeout=7"}),
-        ("asyncpg", {"timeout": 3},
-         {"timeout": 3, "server_settings": {"statement_timeout": "1500"}}),
-        ("asyncpg", {"server_settings": {"statement_timeout": "7", "jit": "off"}},
-         {"server_settings": {"statement_timeout": "7", "jit": "off"}}),
-        ("pg8000", {"timeout": 3}, {"timeout": 3}),
-    ],
-)  # fmt: skip
-def test_the_timeout_is_added_to_what_is_given_and_never_over_it(driver, given, expected):
-    """What the application asked for stands."""
-    before = dict(given)
-
-    found = dialect_named("postgresql").connect_arguments(driver, given, statement_seconds=1.5)
-
-    assert found == expected
-    assert given == before
-
-
 @pytest.mark.slow
 def test_the_statements_do_on_a_server_what_they_say(postgres_url):
-    """Timeout, advisory lock and transaction status, on two connections."""
+    """Advisory lock and transaction status, on two connections."""
     dialect = dialect_named("postgresql")
-    arguments = dialect.connect_arguments("psycopg", {}, statement_seconds=2.5)
-    engine = create_engine(postgres_url, connect_args=arguments)
+    engine = create_engine(postgres_url)
     lock, status = dialect.advisory_lock("migrations"), dialect.transaction_status
 
     with engine.connect() as one, engine.connect() as two:
@@ -152,13 +127,6 @@ def test_the_statements_do_on_a_server_what_they_say(postgres_url):
         def ask(connection, statement, values=None):
             return connection.execute(text(statement), values or {}).scalar_one()
 
-        shown = [ask(one, "SHOW statement_timeout")]
-        one.execute(text(dialect.statement_timeout(0.25, transaction_only=True)))
-        shown.append(ask(one, "SHOW statement_timeout"))
-        one.rollback()
-        one.execute(text(dialect.statement_timeout(4)))
-        one.commit()
-        shown.append(ask(one, "SHOW statement_timeout"))
         taken = [ask(one, *lock.take), ask(two, *lock.take), ask(one, *lock.release)]
         taken += [ask(two, *lock.take), ask(two, *lock.release)]
         one.rollback()
@@ -175,7 +143,6 @@ def test_the_statements_do_on_a_server_what_they_say(postgres_url):
         place = ask(one, status.place)
     engine.dispose()
 
-    assert shown == ["2500ms", "250ms", "4s"]
     assert taken == [True, False, True, True, True]
     assert unwritten is not None  # a foreign table may have been written, which gets no number here
     assert known == ["in progress", "committed", "aborted"]

@@ -75,12 +75,8 @@ def test_without_a_code_the_class_decides():
 
 
 def test_there_is_no_server_to_ask():
-    """No timeout, no advisory lock, no status of transactions; what is given stays."""
+    """No advisory lock, no status of transactions."""
     dialect = dialect_named("sqlite")
 
-    assert dialect.statement_timeout(1.0) is None
     assert dialect.advisory_lock("migrations") is None
     assert dialect.transaction_status is None
-    assert dialect.connect_arguments("sqlite3", {"timeout": 5}, statement_seconds=1) == {
-        "timeout": 5
-    }

@@ -7,8 +7,7 @@ Not here: quoting, types and everything else that SQLAlchemy's dialects do; whic
 followed by what (`classify`, `transaction`); how a driver's connection is cut (`drivers`).
 """
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from shipworthy.db.dialects.mariadb import MARIADB
 from shipworthy.db.dialects.postgresql import POSTGRESQL
@@ -48,24 +47,6 @@ class Dialect(Protocol):
 
     def by_type(self, sign: Sign) -> Verdict | None:
         """Judge by class where there is no code, so that the driver itself complained."""
-        ...
-
-    def statement_timeout(self, seconds: float, *, transaction_only: bool = False) -> str | None:
-        """Return what has the server end statements after `seconds`, 0 for never.
-
-        `transaction_only` is for the transaction that has begun, else for the session. None where
-        the server cannot.
-        """
-        ...
-
-    def connect_arguments(
-        self, driver: str, given: Mapping[str, Any], *, statement_seconds: float
-    ) -> dict[str, Any]:
-        """Return `given` with the statement timeout added, at no cost of a round trip.
-
-        What `given` says of it already stands; where it cannot be added, it is left out. Poolers
-        such as PgBouncer refuse settings at connect: there, use `statement_timeout`.
-        """
         ...
 
     def advisory_lock(self, name: str) -> AdvisoryLock | None:

@@ -4,8 +4,8 @@ A server that ends a statement says so and keeps the connection, and stops worki
 that is cut does neither. So the server is asked to be a little earlier than the watchdog. A
 shorter limit of a role, a database or the connection string stands.
 
-Not at connect (`Dialect.connect_arguments`): poolers such as PgBouncer refuse what they do not
-know in a start-up packet, and a guard must not keep a service from connecting.
+Not by an argument of the connect: poolers such as PgBouncer refuse what they do not know in a
+start-up packet, and a guard must not keep a service from connecting.
 """
 
 from typing import Any

@@ -5,7 +5,7 @@ and a user's connection limit is a syntax error (42000).
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, final
+from typing import Final, final
 
 from shipworthy.db.dialects.statements import AdvisoryLock, TransactionStatus
 from shipworthy.db.outcome import Outcome, Sign, Verdict
@@ -149,19 +149,6 @@ class Mariadb:
                 return Verdict(outcome=rule[0], because=rule[1])
         return None
 
-    def statement_timeout(self, seconds: float, *, transaction_only: bool = False) -> str | None:
-        """Return the SET for it; there is none for a transaction alone."""
-        return None if transaction_only else _limit(seconds)
-
-    def connect_arguments(
-        self, driver: str, given: Mapping[str, Any], *, statement_seconds: float
-    ) -> dict[str, Any]:
-        """Add it as `init_command`, unless there is one: drivers send a single statement."""
-        arguments = dict(given)
-        if driver in ("pymysql", "asyncmy"):
-            arguments.setdefault("init_command", _limit(statement_seconds))
-        return arguments
-
     def advisory_lock(self, name: str) -> AdvisoryLock | None:
         """Return the lock of that name; the name of the database is part of it, as elsewhere."""
         # Locks belong to the whole server here, and their names may not be long.
@@ -170,10 +157,6 @@ class Mariadb:
             take=(f"SELECT GET_LOCK({lock}, 0)", {"name": name}),
             release=(f"SELECT RELEASE_LOCK({lock})", {"name": name}),
         )
-
-
-def _limit(seconds: float) -> str:
-    return f"SET SESSION max_statement_time = {seconds:.6f}"
 
 
 def _rule_of(number: int, text: str) -> Rule:

@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from math import ceil
-from typing import Any, Final, final
+from typing import Final, final
 
 from shipworthy.db.dialects.statements import AdvisoryLock, TransactionStatus, number_of
 from shipworthy.db.outcome import Outcome, Sign, Verdict
@@ -218,26 +217,6 @@ class Postgresql:
                 return Verdict(outcome=outcome, because=because)
         return None
 
-    def statement_timeout(self, seconds: float, *, transaction_only: bool = False) -> str | None:
-        """Return the SET for it; for a session, commit it, or a rollback takes it back."""
-        scope = "LOCAL" if transaction_only else "SESSION"
-        return f"SET {scope} statement_timeout = {_milliseconds(seconds)}"
-
-    def connect_arguments(
-        self, driver: str, given: Mapping[str, Any], *, statement_seconds: float
-    ) -> dict[str, Any]:
-        """Add it to psycopg's `options`, or to asyncpg's `server_settings`."""
-        arguments = dict(given)
-        milliseconds = _milliseconds(statement_seconds)
-        if driver.startswith("psycopg"):
-            options = str(arguments.get("options") or "")
-            if "statement_timeout" not in options:
-                arguments["options"] = f"{options} -c statement_timeout={milliseconds}".lstrip()
-        elif driver == "asyncpg":
-            settings = {"statement_timeout": str(milliseconds)}
-            arguments["server_settings"] = settings | dict(arguments.get("server_settings") or {})
-        return arguments
-
     def advisory_lock(self, name: str) -> AdvisoryLock | None:
         """Return the lock whose number is computed from `name`."""
         key = {"key": number_of(name)}
@@ -251,10 +230,6 @@ def _rule_of_stranger(state: str) -> Rule:
     if _OWN_CLASS.match(state):
         return Outcome.PERMANENT, "an exception of the application's own SQL"
     return Outcome.UNKNOWN, "a SQLSTATE of no known class"
-
-
-def _milliseconds(seconds: float) -> int:
-    return ceil(seconds * 1000)
 
 
 POSTGRESQL = Postgresql()

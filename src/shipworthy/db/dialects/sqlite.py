@@ -1,7 +1,7 @@
 """SQLite: extended error codes, else the primary code in their last eight bits."""
 
 from collections.abc import Mapping
-from typing import Any, Final, final
+from typing import Final, final
 
 from shipworthy.db.dialects.statements import AdvisoryLock, TransactionStatus
 from shipworthy.db.outcome import Outcome, Sign, Verdict
@@ -104,18 +104,6 @@ class Sqlite:
                 outcome, because = TYPES[name]
                 return Verdict(outcome=outcome, because=because, definite=True)
         return None
-
-    def statement_timeout(self, seconds: float, *, transaction_only: bool = False) -> str | None:
-        """Return None: there is no server; whoever runs a statement must interrupt it."""
-        del seconds, transaction_only
-        return None
-
-    def connect_arguments(
-        self, driver: str, given: Mapping[str, Any], *, statement_seconds: float
-    ) -> dict[str, Any]:
-        """Return `given`: `timeout` is how long SQLite waits for a lock, not for a statement."""
-        del driver, statement_seconds
-        return dict(given)
 
     def advisory_lock(self, name: str) -> AdvisoryLock | None:
         """Return None: BEGIN IMMEDIATE is the one lock there is."""
