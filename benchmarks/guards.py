@@ -10,11 +10,8 @@ The peers' environment is made under .state/bench-peers from benchmarks/peers.tx
 """
 
 import argparse
-import hashlib
-import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import time
@@ -24,83 +21,28 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median, quantiles
 
+from environment import Environment, Rounds, commit, python_with
+
 from shipworthy.events import Event, emit, event
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent
-PEERS = ROOT / ".state" / "bench-peers"
 RESULT = HERE / "results" / "guards.md"
 BARE = "bare FastAPI"
 # DESIGN: the first guards and their access line over the bare route.
 BUDGET_MICROSECONDS = 32
 BUDGET_RATIO = 1.25
 
-Rounds = dict[str, list[float]]
-
-
-class Environment:
-    """A process that measures the arms of one environment when told to."""
-
-    def __init__(self, python: Path, arms: str) -> None:
-        self._process = subprocess.Popen(
-            [str(python), str(HERE / "rounds.py"), arms],
-            cwd=HERE,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.seconds: Rounds = {name: [] for name in self._answer()}
-
-    def round(self, requests: int) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{requests}\n")
-        self._process.stdin.flush()
-        for name, seconds in self._answer().items():
-            self.seconds[name].append(seconds)
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(30)
-
-    def _answer(self):  # a list of names first, then a dict for each round
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit("an environment ended early; what it said is above")
-        return json.loads(line)
-
-
-def peers_python() -> Path:
-    """Return the interpreter of the peers' environment, made or renewed where it has to be."""
-    wanted = HERE / "peers.txt"
-    stamp = PEERS / "installed"
-    python = PEERS / "bin" / "python"
-    digest = hashlib.sha256(wanted.read_bytes()).hexdigest()
-    if stamp.exists() and stamp.read_text() == digest:
-        return python
-    shutil.rmtree(PEERS, ignore_errors=True)
-    uv = shutil.which("uv") or next(map(str, (ROOT / ".uv").glob("bin/uv")), None)
-    if uv:
-        create = [uv, "venv", "-q", "--python", sys.executable, str(PEERS)]
-        install = [uv, "pip", "install", "-q", "--python", str(python), "-r", str(wanted)]
-    else:
-        create = [sys.executable, "-m", "venv", str(PEERS)]
-        install = [str(python), "-m", "pip", "install", "-q", "-r", str(wanted)]
-    for command in (create, install):
-        subprocess.run(command, check=True, stdout=sys.stderr)
-    stamp.write_text(digest)
-    return python
-
 
 def measure(rounds: int, requests: int, *, peers: bool) -> dict[str, Rounds]:
     """Return the CPU seconds per request of each arm and round, by environment."""
     environments = {
-        "ours": Environment(Path(sys.executable), "hull_arms"),
-        "threads": Environment(Path(sys.executable), "hull_thread_arms"),
+        "ours": Environment(Path(sys.executable), "rounds.py", "hull_arms"),
+        "threads": Environment(Path(sys.executable), "rounds.py", "hull_thread_arms"),
     }
     if peers:
-        environments["peers"] = Environment(peers_python(), "glued_arms")
+        environments["peers"] = Environment(
+            python_with("peers.txt", "bench-peers"), "rounds.py", "glued_arms"
+        )
     for done in range(rounds):
         for environment in environments.values():
             environment.round(requests)
@@ -223,20 +165,6 @@ def report(seconds: dict[str, Rounds], *, requests: int, emitted: float, importe
         imported=imported,
         versions=", ".join(f"{name} {version(name)}" for name in packages),
     )
-
-
-def commit() -> str:
-    """Return the commit that is measured, and whether anything was changed on it."""
-    git = ["git", "-C", str(ROOT)]
-    head = subprocess.run(
-        [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    if head.returncode:
-        return "no commit"
-    changed = subprocess.run(
-        [*git, "status", "--porcelain", "src"], capture_output=True, text=True, check=True
-    )
-    return f"commit {head.stdout.strip()}{' with changes' if changed.stdout else ''}"
 
 
 def main() -> None:

@@ -9,90 +9,21 @@ The peers' environment is made under .state/bench-pipeline from benchmarks/pipel
 """
 
 import argparse
-import hashlib
-import json
 import os
 import platform
-import shutil
-import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median, quantiles
 
-from guards import commit
+from environment import Environment, commit, python_with
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent
-PEERS = ROOT / ".state" / "bench-pipeline"
 RESULT = HERE / "results" / "pipeline.md"
 BARE = {"sync": "bare call", "async": "bare coroutine"}
 TITLES = {"sync": "Sync", "async": "Async", "rejected": "Rejected"}
 # One of the peers keeps some 1.5 KB for each rejection, and each takes longer than the one before.
 PEERS_REJECTIONS = 5_000
-
-Rounds = dict[str, list[float]]
-
-
-class Environment:
-    """A process that measures the arms of one environment when told to."""
-
-    def __init__(self, python: Path, arms: str) -> None:
-        self._process = subprocess.Popen(
-            [str(python), str(HERE / "calls.py"), arms],
-            cwd=HERE,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.kinds: dict[str, str] = self._answer()
-        self.seconds: Rounds = {name: [] for name in self.kinds}
-
-    def round(self, calls: int) -> None:
-        for name, seconds in self._ask(str(calls)).items():
-            self.seconds[name].append(seconds)
-
-    def memory(self, rejections: int) -> dict[str, int]:
-        return self._ask(f"memory {rejections}")
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(30)
-
-    def _ask(self, line: str):
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{line}\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def _answer(self):
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit("an environment ended early; what it said is above")
-        return json.loads(line)
-
-
-def peers_python() -> Path:
-    """Return the interpreter of the peers' environment, made or renewed where it has to be."""
-    wanted = HERE / "pipeline_peers.txt"
-    stamp, python = PEERS / "installed", PEERS / "bin" / "python"
-    digest = hashlib.sha256(wanted.read_bytes()).hexdigest()
-    if stamp.exists() and stamp.read_text() == digest:
-        return python
-    shutil.rmtree(PEERS, ignore_errors=True)
-    uv = shutil.which("uv") or next(map(str, (ROOT / ".uv").glob("bin/uv")), None)
-    if uv:
-        create = [uv, "venv", "-q", "--python", sys.executable, str(PEERS)]
-        install = [uv, "pip", "install", "-q", "--python", str(python), "-r", str(wanted)]
-    else:
-        create = [sys.executable, "-m", "venv", str(PEERS)]
-        install = [str(python), "-m", "pip", "install", "-q", "-r", str(wanted)]
-    for command in (create, install):
-        subprocess.run(command, check=True, stdout=sys.stderr)
-    stamp.write_text(digest)
-    return python
 
 
 def rows(kind: str, environments: list[Environment]) -> str:
@@ -100,7 +31,7 @@ def rows(kind: str, environments: list[Environment]) -> str:
     found = []
     for environment in environments:
         for name, seconds in environment.seconds.items():
-            if environment.kinds[name] != kind:
+            if environment.told[name] != kind:
                 continue
             own = f"{median(seconds) * 1e6:.2f}"
             if kind == "rejected":
@@ -155,10 +86,14 @@ def main() -> None:
     options = parser.parse_args()
     if options.rounds < 2:
         parser.error("--rounds: quartiles need at least 2")
-    environments = [Environment(Path(sys.executable), "calls_ours")]
+    environments = [Environment(Path(sys.executable), "calls.py", "calls_ours")]
     rejections = [options.rejections]
     if not options.no_peers:
-        environments.append(Environment(peers_python(), "calls_peers"))
+        environments.append(
+            Environment(
+                python_with("pipeline_peers.txt", "bench-pipeline"), "calls.py", "calls_peers"
+            )
+        )
         rejections.append(PEERS_REJECTIONS)
     for done in range(options.rounds):
         for environment in environments:
@@ -168,7 +103,7 @@ def main() -> None:
     memory = "\n".join(
         f"| {name} | {times:,} | {left / 1024:.0f} |"
         for environment, times in zip(environments, rejections, strict=True)
-        for name, left in environment.memory(times).items()
+        for name, left in environment.ask(f"memory {times}").items()
     )
     for environment in environments:
         environment.close()
