@@ -22,6 +22,7 @@ from shipworthy.db.tables import OUTCOMES, install, remove
 from shipworthy.db.transaction import (
     CommitLost,
     LostCommit,
+    OutcomesUnpruned,
     TransactionEnded,
     TransactionOverdue,
     UnitRepeated,
@@ -568,6 +569,68 @@ def test_a_unit_leaves_a_token_where_our_tables_are(engine):
     run_transaction(engine, lambda connection: connection.execute(add(3)), name="pay", token=False)
     run_transaction(engine, lambda connection: None, name="look", read_only=True)
     assert tokens() == 2
+
+
+def yesterday(engine: sa.Engine, count: int) -> None:
+    """Leave `count` tokens that are a little over a day old."""
+    at = time.time() - transaction_module.OUTCOME_KEPT_SECONDS - 60
+    rows = [{"token": f"{at}-{n}", "state": "committed", "at": at} for n in range(count)]
+    with engine.begin() as connection:
+        connection.execute(OUTCOMES.insert(), rows)
+
+
+def test_units_delete_the_tokens_of_yesterday(engine, monkeypatch):
+    """The first does, and every fifth here, twice as many: the table is as long as a day."""
+    monkeypatch.setattr(transaction_module, "PRUNED_EVERY", 5)
+    monkeypatch.setattr(transaction_module, "PRUNED_ROWS", 10)
+    with engine.begin() as connection:
+        install(connection)
+    yesterday(engine, 25)
+    left = []
+    for number in range(12):
+        run_transaction(engine, lambda connection, n=number: connection.execute(add(n)), name="pay")
+        with engine.connect() as connection:
+            left.append(connection.scalar(sa.select(sa.func.count()).select_from(OUTCOMES)))
+
+    assert left == [16, 17, 18, 19, 20, 11, 12, 13, 14, 15, 11, 12]
+    assert orders(engine) == list(range(12))
+
+
+@pytest.mark.anyio
+async def test_async_units_delete_them_as_well(engine):
+    """In the greenlet in which the unit ran."""
+    with engine.begin() as connection:
+        install(connection)
+    yesterday(engine, 3)
+    async with asynchronous(engine) as made:
+
+        async def pay(connection):
+            await connection.execute(add(1))
+
+        await run_transaction_async(made, pay, name="pay")
+
+    with engine.connect() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(OUTCOMES)) == 1
+
+
+def test_a_unit_is_committed_though_old_tokens_cannot_be_deleted(engine):
+    """It is stated, and the unit has its result."""
+    with engine.begin() as connection:
+        install(connection)
+        connection.exec_driver_sql(
+            "CREATE TRIGGER kept BEFORE DELETE ON shipworthy_outcomes "
+            "BEGIN SELECT RAISE(ABORT, 'kept for ever'); END"
+        )
+    yesterday(engine, 1)
+    found = []
+    leave = listen(found.append, OutcomesUnpruned)
+    try:
+        run_transaction(engine, lambda connection: connection.execute(add(1)), name="pay")
+    finally:
+        leave()
+
+    assert len(found) == 1
+    assert orders(engine) == [1]
 
 
 def test_tables_that_were_taken_away_are_missed_once(engine):

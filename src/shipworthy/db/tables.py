@@ -94,8 +94,13 @@ def prune(connection: sa.Connection, before: float, limit: int = 1000) -> int:
     again while it returns `limit` or more. Keep outcomes longer than any transaction stays open; a
     day is plenty.
     """
-    outcomes = _prune(connection, OUTCOMES.c.token, OUTCOMES.c.at, before, limit)
+    outcomes = prune_outcomes(connection, before, limit)
     return outcomes + prune_answers(connection, before, limit)
+
+
+def prune_outcomes(connection: sa.Connection, before: float, limit: int) -> int:
+    """Delete at most `limit` outcomes noted before the instant `before`; say how many."""
+    return _prune(connection, OUTCOMES.c.token, OUTCOMES.c.at, before, limit)
 
 
 def prune_answers(connection: sa.Connection, before: float, limit: int) -> int:

@@ -48,7 +48,7 @@ from shipworthy.db.dialects.bounds import begin_statement, rolled_back
 from shipworthy.db.kinds import OperationKind, kind_named
 from shipworthy.db.outcome import DbPhase, Outcome
 from shipworthy.db.question import Question, ServerStatus, TokenRow
-from shipworthy.db.tables import OUTCOMES
+from shipworthy.db.tables import OUTCOMES, prune_outcomes
 from shipworthy.db.unit import (
     CONTENTION,
     AskDatabase,
@@ -74,6 +74,12 @@ COMMIT_SHARE: Final = 0.75
 ABSENT_SECONDS: Final = 60.0
 # Somebody must change something before an answer can come.
 _NO_ANSWER: Final = frozenset({Outcome.AUTH_CONFIG, Outcome.PERMANENT, Outcome.READ_ONLY})
+# A row of ours is of no use once no transaction that it speaks of can still be open.
+OUTCOME_KEPT_SECONDS: Final = 86_400.0
+# Each process deletes up to twice as many old rows as it writes, so the table is as long as a day.
+PRUNED_EVERY: Final = 500
+PRUNED_ROWS: Final = 1_000
+PRUNE_SECONDS: Final = 1.0
 # Names of units that are counted one by one; a name that is made up at run time has no end.
 COUNTED_NAMES: Final = 200
 
@@ -154,6 +160,13 @@ class TransactionOverdue(ShipworthyError, TimeoutError):
     """The time of a unit was over before its COMMIT; it was rolled back, nothing was applied."""
 
     status = 504
+
+
+@event(severity=Severity.WARNING)
+class OutcomesUnpruned(Event):
+    """Old rows of our table of outcomes could not be deleted; it is tried again later."""
+
+    because: str
 
 
 class UnitOptions(TypedDict, total=False):
@@ -254,6 +267,7 @@ class _Target:
         self.looked = -inf
         # Whether the server tells what became of a transaction, once that is known.
         self.tells: bool | None = None
+        self.tokens = 0
 
     def deposit(self, now: float) -> None:
         self.contention.deposit(now)
@@ -270,6 +284,11 @@ class _Target:
             self.tables = sa.inspect(connection).has_table(OUTCOMES.name)
             self.looked = now
         return self.tables
+
+    def prunes(self) -> bool:
+        """Count a row that was written, and say whether old ones are due: the first time, too."""
+        self.tokens += 1
+        return self.tokens % PRUNED_EVERY == 1
 
     def forget(self) -> None:
         self.tables, self.writable, self.looked = False, False, -inf
@@ -444,6 +463,19 @@ class _Run:
                 _close(opened, error)
                 raise
             opened.close()
+        if isinstance(self._question, TokenRow) and self._target.prunes():
+            self._prune()
+
+    def _prune(self) -> None:
+        """Delete what nobody will ask for any more; that this fails is not the unit's failure."""
+        try:
+            with (
+                self._until(time.monotonic() + PRUNE_SECONDS),
+                self._engine.begin() as connection,
+            ):
+                prune_outcomes(connection, time.time() - OUTCOME_KEPT_SECONDS, PRUNED_ROWS)
+        except Exception as error:  # noqa: BLE001 - the unit is committed, whatever this is
+            emit(OutcomesUnpruned, because=classify(error).because)
 
     def _work(self, opened: _Opened) -> None:
         self._phase = DbPhase.STATEMENT
