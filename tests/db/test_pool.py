@@ -531,7 +531,7 @@ def test_what_came_back_while_a_waiter_was_looked_at_is_passed_on(tmp_path):
         thread.start()
         while not protection.statistics().waiting:
             time.sleep(0.001)
-        gate = engine.pool.__dict__[pool_module.GATE]
+        gate = getattr(type(engine.pool), pool_module.GATE)
         (waiting,) = gate.permits.queue
         with pool_module._lock:
             held.close()

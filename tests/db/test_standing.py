@@ -79,7 +79,7 @@ def test_the_breaker_of_a_database_says_why_and_when_to_come_again(engine):
 
 
 def test_a_pool_that_nobody_used_yet_and_one_without_a_limit_are_told_too(tmp_path):
-    """No gate is made for being looked at; no limit is None."""
+    """It has its gate from the beginning; no limit is None."""
     engines = [create_engine(f"sqlite:///{tmp_path / n}", poolclass=NullPool) for n in "ab"]
     protections = [protect(engine, name=name) for engine, name in zip(engines, "ab", strict=True)]
     with engines[1].connect():

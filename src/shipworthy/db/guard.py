@@ -44,11 +44,11 @@ from shipworthy.db.judgement import judge
 from shipworthy.db.outcome import DbPhase, Outcome
 from shipworthy.db.place import here
 from shipworthy.db.pool import (
-    GATE,
+    Gate,
     PoolCounts,
     WrongLoop,
     gate_of,
-    guarded,
+    guard,
     keeper_of,
     released,
 )
@@ -146,8 +146,7 @@ class Protection:
         # Runs when we are undone, or when nobody has the engine any more.
         self._end = finalize(self, WATCHDOG.leave)
         WATCHDOG.keep()
-        pool.__class__ = guarded(self._plain, self)
-        gate_of(pool, self)  # now, so that what is out is counted
+        guard(pool, self)
         # A pool that somebody made without an engine has no dialect to speak of.
         if isinstance(dialect, Dialect):
             self._install()
@@ -173,11 +172,7 @@ class Protection:
 
     def statistics(self) -> PoolStatistics:
         """Return how it stands; never waits for a connection."""
-        gates = [
-            pool.__dict__[GATE]
-            for held in self._pools
-            if (pool := held()) is not None and GATE in pool.__dict__
-        ]
+        gates = self.gates()
         counts = self.counts
         permits = gates[-1].permits if gates else None
         return PoolStatistics(
@@ -196,6 +191,11 @@ class Protection:
             slow=self.slow,
             breaker=self.breaking.state,
         )
+
+    def gates(self) -> list[Gate]:
+        """Return the gates of its pools, the newest last: `dispose` leaves old ones in use."""
+        pools = [pool for held in self._pools if (pool := held()) is not None]
+        return [gate_of(pool, self) for pool in pools if keeper_of(pool) is self]
 
     @property
     def awaits(self) -> bool:
@@ -494,10 +494,8 @@ class Protection:
 
     def _refuse_waiters(self) -> None:
         """The breaker has opened: whoever waits for a connection need not wait for a timeout."""
-        for held in self._pools:
-            pool = held()
-            if pool is not None and keeper_of(pool) is self:
-                gate_of(pool, self).refuse_waiters(self.breaking.refusal)
+        for gate in self.gates():
+            gate.refuse_waiters(self.breaking.refusal)
 
     def _until(self, seconds: float) -> float:
         return _earlier(monotonic() + (seconds or inf))

@@ -37,7 +37,8 @@ from shipworthy.events import Event, Label, Measure, Severity, emit, event
 
 # Holders that a message names; the rest is counted.
 NAMED_HOLDERS = 5
-# Where a guarded pool and its records keep what is ours.
+# Where the class of a guarded pool, and its records, keep what is ours. Not in the pool itself: its
+# state stays the state that others compare.
 GATE = "_shipworthy_gate"
 HOLDING = "_shipworthy_holding"
 
@@ -575,11 +576,9 @@ def out(pool: Pool) -> int:
 
 
 def gate_of(pool: Any, keeper: Keeper) -> Gate:
-    """Return the gate of a guarded pool, made on first use: what is out then is counted."""
-    gate = pool.__dict__.get(GATE)
-    if gate is None:
-        gate = pool.__dict__.setdefault(GATE, Gate(pool, keeper))
-    return gate  # type: ignore[no-any-return]
+    """Return the gate of a guarded pool; one that was released meanwhile gets one of no effect."""
+    gate: Gate | None = getattr(type(pool), GATE, None)
+    return Gate(pool, keeper) if gate is None else gate
 
 
 class _Guarded:
@@ -640,15 +639,14 @@ class _Guarded:
         self._shipworthy_plain.dispose(self)
         # The pool counts from none again, so do we; whoever is out returns to the gate it came by.
         # Made here, and never by a return: the garbage collector may return inside the lock.
-        self.__dict__[GATE] = Gate(self, self._shipworthy)
+        setattr(type(self), GATE, Gate(self, self._shipworthy))
 
     def recreate(self: Any) -> Any:
         # The stock one calls `self.__class__`, which says the plain class.
         pool = self._shipworthy_plain.recreate(self)
         if keeper_of(pool) is None:
-            pool.__class__ = type(self)
+            guard(pool, self._shipworthy)
         self._shipworthy.recreated(pool)
-        gate_of(pool, self._shipworthy)
         return pool
 
     def _creator_under_deadline(self: Any) -> Any:
@@ -669,12 +667,14 @@ class _Guarded:
 _COPIED = ("connect", "dispose", "recreate", "_do_get", "_do_return_conn", "_invoke_creator")
 
 
-def guarded(cls: type[Pool], keeper: Keeper) -> type[Pool]:
-    """Return a subclass of `cls` that asks `keeper` for permits; name and module stay the same.
+def guard(pool: Pool, keeper: Keeper) -> None:
+    """Give the pool a class of its own that asks `keeper` for permits; what is out is counted.
 
-    Logger names are made of them, and so is what people configured.
+    Name and module of the class stay the same: logger names are made of them, and so is what
+    people configured.
     """
-    return type(
+    cls = type(pool)
+    own: Any = type(
         cls.__name__,
         (cls,),
         {
@@ -684,15 +684,16 @@ def guarded(cls: type[Pool], keeper: Keeper) -> type[Pool]:
             "__doc__": cls.__doc__,
             "_shipworthy": keeper,
             "_shipworthy_plain": cls,
+            GATE: Gate(pool, keeper),
         },
     )
+    pool.__class__ = own
 
 
 def released(pool: Pool, cls: type[Pool]) -> None:
     """Give a guarded pool its plain class back."""
     # Past the property that says so already.
     object.__dict__["__class__"].__set__(pool, cls)
-    pool.__dict__.pop(GATE, None)
 
 
 def _follow(gate: Gate, record: Any, fairy: Any) -> None:

@@ -60,12 +60,5 @@ def _holder(holding: "Holding", now: float) -> dict[str, Any]:
 
 
 def _holdings(protection: "Protection") -> "list[Holding]":
-    from shipworthy.db.pool import GATE
-
     # Without the lock of the gates: a list of a dictionary is made in one step.
-    return [
-        holding
-        for held in protection._pools  # noqa: SLF001 - of this room
-        if (pool := held()) is not None and GATE in pool.__dict__
-        for holding in list(pool.__dict__[GATE].permits.holdings)
-    ]
+    return [holding for gate in protection.gates() for holding in list(gate.permits.holdings)]

@@ -97,10 +97,10 @@ class Breaker:
 
     __slots__ = (
         "__weakref__",
-        "_circuit",
         "_lock",
         "_now",
         "_opened",
+        "circuit",
         "clock",
         "count_success",
         "name",
@@ -119,24 +119,24 @@ class Breaker:
         self._now = clock.now
         # Reentrant: a finalizer that records may run in the middle of a record.
         self._lock = threading.RLock()
-        self._circuit = Circuit(rule or BreakerRule(), clock.now(), draw=draw)
+        self.circuit = Circuit(rule or BreakerRule(), clock.now(), draw=draw)
         self._opened = 0
         # For a caller who has read the clock: False means that `record_at` has to decide.
-        self.count_success = self._circuit.count_success
+        self.count_success = self.circuit.count_success
         _breakers[name] = self
 
     @property
     def rule(self) -> BreakerRule:
-        return self._circuit.rule
+        return self.circuit.rule
 
     @property
     def state(self) -> BreakerState:
         """The present state; an open breaker whose wait is over stays open until somebody calls."""
-        return self._circuit.state
+        return self.circuit.state
 
     def admit(self) -> Ticket:
         """Let one call through, or raise `BreakerOpen`."""
-        circuit = self._circuit
+        circuit = self.circuit
         if circuit.steady:
             return circuit.admit_steady()
         with self._lock:
@@ -155,7 +155,7 @@ class Breaker:
 
     def record_at(self, ticket: Ticket, ended: Ended, elapsed_seconds: float, now: float) -> None:
         """Do as `record`, for a caller that has just read the clock of this breaker."""
-        circuit = self._circuit
+        circuit = self.circuit
         if ended is Ended.SUCCESS and circuit.count_success(ticket, elapsed_seconds, now):
             return
         with self._lock:
@@ -166,43 +166,43 @@ class Breaker:
     def isolate(self, because: str) -> None:
         """Refuse every call until `close()`."""
         with self._lock:
-            self._circuit.isolate(because, self._now())
+            self.circuit.isolate(because, self._now())
         self._tell()
 
     def close(self) -> None:
         """Close at once, forget what was counted, and leave any state that was set by hand."""
         with self._lock:
-            self._circuit.close(self._now())
+            self.circuit.close(self._now())
         self._tell()
 
     def disable(self) -> None:
         """Let everything through and count nothing, until `close()`."""
         with self._lock:
-            self._circuit.disable(self._now())
+            self.circuit.disable(self._now())
         self._tell()
 
     def metrics_only(self) -> None:
         """Let everything through, count, and state `BreakerWouldOpen`, until `close()`."""
         with self._lock:
-            self._circuit.metrics_only(self._now())
+            self.circuit.metrics_only(self._now())
         self._tell()
 
     def probe_ok(self) -> None:
         """Tell that a prober of the target was answered: an open breaker begins its trials."""
         with self._lock:
-            self._circuit.probe_ok(self._now())
+            self.circuit.probe_ok(self._now())
         self._tell()
 
     def probe_failed(self) -> None:
         """Tell that the prober was not answered: an open breaker stays so, without a trial."""
         with self._lock:
-            self._circuit.probe_failed(self._now())
+            self.circuit.probe_failed(self._now())
         self._tell()
 
     def statistics(self) -> BreakerStatistics:
         """Return how it stands; never waits for a call."""
         with self._lock:
-            circuit, now = self._circuit, self._now()
+            circuit, now = self.circuit, self._now()
             window = circuit.window(now)
             total = circuit.counted()
             return BreakerStatistics(
@@ -228,7 +228,7 @@ class Breaker:
     def _tell(self) -> None:
         # Outside of the lock, so that a listener may ask this breaker anything.
         with self._lock:
-            changes, self._circuit.changes = self._circuit.changes, []
+            changes, self.circuit.changes = self.circuit.changes, []
             self._opened += sum(
                 change.after is BreakerState.OPEN and not change.would for change in changes
             )

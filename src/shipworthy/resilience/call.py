@@ -151,25 +151,38 @@ class _Run:
         raise bulkhead.overdue(self._begun - self.started)
 
     def attempt(self) -> None:
-        """Begin an attempt, if the breaker lets it."""
+        """Begin the first attempt, if the breaker lets it."""
         pipeline = self._pipeline
-        breaker, budget = pipeline.breaker, pipeline.budget
-        if self._attempt:
-            self._begun = pipeline.now()
+        breaker = pipeline.breaker
         if breaker is not None:
-            try:
-                self._ticket = breaker.admit()
-            except BreakerOpen:
-                pipeline.refused += 1
-                if self._last is not None:
-                    # What has been attempted is not a call that was never made.
-                    raise self._last from None
-                raise
-        if self._attempt:
-            pipeline.retries += 1
-        elif budget is not None:
-            budget.deposit(self._begun)
+            # Asked here, which spares a call, as `count_success` does at the end.
+            circuit = breaker.circuit
+            if circuit.steady:
+                self._ticket = circuit.admit_steady()
+            else:
+                self._admit(breaker)
+        if pipeline.budget is not None:
+            pipeline.budget.deposit(self._begun)
+        self._attempt = 1
+
+    def attempt_again(self) -> None:
+        """Begin a further attempt, if the breaker lets it."""
+        pipeline = self._pipeline
+        self._begun = pipeline.now()
+        if pipeline.breaker is not None:
+            self._admit(pipeline.breaker)
+        pipeline.retries += 1
         self._attempt += 1
+
+    def _admit(self, breaker: Breaker) -> None:
+        try:
+            self._ticket = breaker.admit()
+        except BreakerOpen:
+            self._pipeline.refused += 1
+            if self._last is not None:
+                # What has been attempted is not a call that was never made.
+                raise self._last from None
+            raise
 
     def succeeded(self) -> None:
         """Note that the attempt went well, and give back whatever is held."""
@@ -517,8 +530,8 @@ class Pipeline:
         try:
             if self.bulkhead is not None:
                 self._take_place(run)
+            run.attempt()
             while True:
-                run.attempt()
                 try:
                     result = fn(*args, **kwargs)
                 except BaseException as error:
@@ -529,6 +542,7 @@ class Pipeline:
                     run.succeeded()
                     return result
                 self._pause(wait_seconds)
+                run.attempt_again()
         except BaseException:
             run.over()
             raise
@@ -539,8 +553,8 @@ class Pipeline:
         try:
             if self.bulkhead is not None:
                 await self._take_place_async(run)
+            run.attempt()
             while True:
-                run.attempt()
                 if run.deadline is not None:
                     expiry = self._watch(run.deadline)
                 try:
@@ -557,6 +571,7 @@ class Pipeline:
                     run.succeeded()
                     return result
                 await self._pause_async(wait_seconds)
+                run.attempt_again()
         except BaseException:
             run.over()
             raise
