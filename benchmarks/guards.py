@@ -38,6 +38,7 @@ def measure(rounds: int, requests: int, *, peers: bool) -> dict[str, Rounds]:
     environments = {
         "ours": Environment(Path(sys.executable), "rounds.py", "hull_arms"),
         "threads": Environment(Path(sys.executable), "rounds.py", "hull_thread_arms"),
+        "database": Environment(Path(sys.executable), "rounds.py", "hull_database_arms"),
     }
     if peers:
         environments["peers"] = Environment(
@@ -83,6 +84,16 @@ def import_milliseconds(rounds: int) -> float:
         return time.perf_counter() - began
 
     return median(start("import shipworthy") - start("pass") for _ in range(rounds)) * 1000
+
+
+def rows_of(arms: Rounds) -> str:
+    """Return the rows of one table: each arm beside the bare application above it."""
+    rows, base = [], arms[BARE]
+    for name, values in arms.items():
+        if name.startswith(BARE):
+            base = values
+        rows.append(arm_row(name, values, base))
+    return "\n".join(rows)
 
 
 def arm_row(name: str, seconds: list[float], base: list[float]) -> str:
@@ -140,13 +151,14 @@ def report(seconds: dict[str, Rounds], *, requests: int, emitted: float, importe
     titles = {
         "ours": "Shipworthy over an `async def` route",
         "threads": "Shipworthy over a `def` route, which FastAPI runs in a thread",
+        "database": "Shipworthy as under `run` with a database: door and replay stand in the line",
         "peers": "The glued stack over an `async def` route",
     }
     packages = ("fastapi", "starlette", "pydantic", "uvicorn", "orjson", "shipworthy")
     tables = [
         TABLE.format(
             title=titles[environment],
-            rows="\n".join(arm_row(name, values, arms[BARE]) for name, values in arms.items()),
+            rows=rows_of(arms),
         )
         for environment, arms in seconds.items()
     ]
