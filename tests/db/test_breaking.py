@@ -89,3 +89,10 @@ def test_five_refused_connects_open_it_and_the_next_caller_is_told():
     assert isinstance(caught.value.orig, BreakerOpen)
     assert caught.value.retry_after_seconds > 0
     assert breaking.refusal() is not breaking.refusal()
+
+
+def test_a_breaker_of_a_database_waits_no_longer_the_second_time_or_the_tenth():
+    """A unit of a few seconds must see that the server is back, without a prober too."""
+    rule = Breaking("t7", judge, ResilienceSettings(open_seconds=2.0)).breaker.rule
+
+    assert (rule.open_seconds, rule.open_cap_seconds) == (2.0, 2.0)

@@ -283,11 +283,17 @@ def own_server() -> Iterator[OwnServer]:
 
 
 def restarted(
-    server: OwnServer, *, tokens: bool, writers: int = 10, modes: tuple[str, ...]
+    server: OwnServer,
+    *,
+    tokens: bool,
+    writers: int = 10,
+    modes: tuple[str, ...],
+    kind: str = "background",
 ) -> tuple[Told, int]:
     """Have `writers` write while the server restarts; return what came out, and the further runs.
 
-    They write before, meanwhile and after; each ends with the unit that it is in.
+    They write before, meanwhile and after; each ends with the unit that it is in. A unit of `kind`
+    has to outlive the restart.
     """
     prepare(server.url, tokens=tokens)
     engine = sa.create_engine(server.url, pool_size=writers)
@@ -308,7 +314,7 @@ def restarted(
 
             began = time.monotonic()
             try:
-                run_transaction(engine, work, name="ledger.pay", kind="background")
+                run_transaction(engine, work, name="ledger.pay", kind=kind)
             except Exception as error:
                 failures.append(f"unit {unit}: {error!r}")
             else:

@@ -50,8 +50,11 @@ class Breaking:
 
     def __init__(self, name: str, judge: Judge, settings: ResilienceSettings) -> None:
         # No ramp: the pool's permits admit who comes back, in turn. A ramp refuses, so that those
-        # who come later pass those who wait.
-        self.breaker = replace(settings, ramp_seconds=0.0).new_breaker(f"db:{name}")
+        # who come later pass those who wait. And no wait that doubles: a few trials a second are no
+        # load on a database, and units of 5 s were over before a breaker of 4 s let them see that
+        # a server was back that had been away for half a second.
+        settings = replace(settings, ramp_seconds=0.0, open_cap_seconds=settings.open_seconds)
+        self.breaker = settings.new_breaker(f"db:{name}")
         self._judge = judge
 
     @property
