@@ -3,9 +3,10 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import settings
@@ -76,14 +77,31 @@ def mariadb_url(mariadb_server: services.Server) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def debian() -> Callable[[str, str], str]:
+    """Say where a program is, by its name and that of its package in Debian."""
+
+    def find(name: str, package: str) -> str:
+        try:
+            return services.program(name, package=package)
+        except services.Unavailable as missing:
+            return _without(missing)
+
+    return find
+
+
+def _without(missing: services.Unavailable) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{missing} (a skip would hide it under CI)", pytrace=False)
+    pytest.skip(str(missing))
+
+
 def _served(server: "services.Started") -> Iterator[services.Server]:
     try:
         with server as running:
             yield running
     except services.Unavailable as missing:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{missing} (a skip would hide it under CI)", pytrace=False)
-        pytest.skip(str(missing))
+        _without(missing)
 
 
 def _children() -> set[int]:

@@ -81,7 +81,7 @@ def postgres() -> Iterator[Server]:
             [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "-N"],
             user,
         )
-        port = _free_port()
+        port = free_port()
         command = [
             binaries / "postgres",
             "-D",
@@ -126,13 +126,22 @@ def mariadb() -> Iterator[Server]:
         user = _hand_over(data)
         given = ["--no-defaults", f"--datadir={data}"]
         _run([install, *given, "--auth-root-authentication-method=normal", "--skip-test-db"], user)
-        port = _free_port()
+        port = free_port()
         command = [program, *given, f"--port={port}", "--bind-address=127.0.0.1",
                    f"--socket={data}/s", f"--pid-file={data}/pid"]  # fmt: skip
         with _process(command, user, folder / "log"):
             url = f"mariadb+pymysql://root@127.0.0.1:{port}/"
             _wait_for(_on_mariadb, url, folder / "log")
             yield server(url)
+
+
+def program(name: str, *, package: str) -> str:
+    """Return where a program is, also where only root looks for it."""
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise Unavailable(f"there is no {name}: apt-get install {package}")
+    return found
 
 
 def _on_postgres(url: str, statement: str) -> None:
@@ -226,7 +235,8 @@ def _process(command: list[object], user: str | None, log: Path) -> Iterator[Non
             process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

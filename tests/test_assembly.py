@@ -1,5 +1,8 @@
 import asyncio
 import logging
+import socket
+import subprocess
+import sys
 from contextlib import asynccontextmanager
 from typing import Annotated
 
@@ -665,3 +668,53 @@ def test_what_the_settings_refuse_is_refused_here_too(settled):
     """As by `run`: a probe at what is no path would never be asked."""
     with pytest.raises(SettingsInvalid, match="'livez' is no path"):
         harden(service(), settings=settled(SHIPWORTHY_WEB__LIVE_PATH="livez"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_under_uvicorn_an_event_stream_does_not_hold_the_end(tmp_path):
+    """L03 under a server of others: it waits for its connections, and we end the stream."""
+    (tmp_path / "shop.py").write_text(
+        "import asyncio, pathlib\n"
+        "from contextlib import asynccontextmanager\n"
+        "from starlette.applications import Starlette\n"
+        "from starlette.responses import StreamingResponse\n"
+        "from starlette.routing import Route\n"
+        "from shipworthy import harden, lifecycle\n"
+        "def note(line):\n"
+        "    with pathlib.Path('diary.txt').open('a') as diary:\n        diary.write(line)\n"
+        "@asynccontextmanager\nasync def lifespan(_):\n    yield\n    note('stop.')\n"
+        "async def work():\n"
+        "    await lifecycle.until_draining()\n    await asyncio.sleep(0.2)\n"
+        "    note('work ends.')\n"
+        "async def events(request):\n"
+        "    lifecycle.start_background('work', work())\n"
+        "    async def endless():\n"
+        "        yield 'data: 1\\n\\n'\n        await asyncio.sleep(3600)\n"
+        "    return StreamingResponse(endless(), media_type='text/event-stream')\n"
+        "app = harden(Starlette(routes=[Route('/', events)], lifespan=lifespan))\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", "shop:app", "--fd", str(listening.fileno())],
+            cwd=tmp_path,
+            pass_fds=[listening.fileno()],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            with socket.create_connection(listening.getsockname(), timeout=40) as client:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                told = b""
+                while b"data: 1" not in told:
+                    told += client.recv(4096)
+                server.terminate()
+                while part := client.recv(4096):
+                    told += part
+            server.wait(20)
+        finally:
+            server.kill()
+            server.wait(10)
+
+    assert told.endswith(b"\r\n0\r\n\r\n")
+    assert (tmp_path / "diary.txt").read_text() == "work ends.stop."

@@ -14,6 +14,7 @@ from shipworthy.context import (
     current_request,
     deadline_scope,
     log_fields,
+    request_in,
     request_scope,
 )
 
@@ -62,6 +63,16 @@ def test_what_a_thread_learns_is_seen_by_the_guard_that_waits_for_it():
 
         assert mine.route == "/clients/{id}"
         assert current_actor() == "ada"
+
+
+def test_who_looks_at_another_context_finds_its_request():
+    """From outside, another thread even: where no request is served there is none."""
+    record = RequestRecord("id", "correlation", "0" * 32, "1" * 16)
+    with request_scope(record):
+        context = contextvars.copy_context()
+
+    assert request_in(context) is record
+    assert request_in(contextvars.Context()) is None
 
 
 def test_an_inner_deadline_can_only_be_earlier():

@@ -41,6 +41,7 @@ from shipworthy.web import (
     Correlation,
     DoorGuard,
     DrainGate,
+    EventStreams,
     Idempotency,
     IdempotencySettings,
     InFlight,
@@ -133,6 +134,18 @@ class Hardened:
         """Write the access lines that are held, for at most `seconds`, and take no more."""
         self._hull.close_log(seconds)
 
+    def lead(self) -> None:
+        """See the drain through for it, as a server of ours does: call `follow` on every look."""
+        self._hull.led = True
+
+    def follow(self, phase: Phase) -> None:
+        """Do to the calls in flight what `phase` asks; on every look at the drain."""
+        self._hull.follow(phase)
+
+    async def break_off(self) -> None:
+        """Answer the calls that were cancelled and go on all the same; takes 0.2 s at most."""
+        await self._hull.break_off()
+
     def settle(self, settings: Loaded) -> None:
         """Go by `settings` from now on; without effect once it has started."""
         if not self._hull.begun:
@@ -176,6 +189,10 @@ class _Hull:
         else:
             self.served = asgi_of(app)
         self.begun = False
+        # Whether a server of ours sees the drain through, and tells us of each look at it.
+        self.led = False
+        self._told_to_stop = False
+        self._leaving: asyncio.Task[None] | None = None
         self.registry = Registry()
         process_metrics(self.registry)
         for metric, read in (*resilience_metrics(), *db_metrics()):
@@ -209,6 +226,12 @@ class _Hull:
             host=self._settings.ready_host,
         )
         self._keys = self._idempotency(settings)
+        self._problems = Problems(
+            mode=web.problems,
+            development=settings.environment == "development",
+            leaving=lambda: self._gate.leaving,
+        )
+        self._streams = EventStreams(self.in_flight.calls)
         self.line = Line(
             self.served,
             # In the order of `web.guards`: who comes later has the ids, and is counted.
@@ -217,15 +240,12 @@ class _Hull:
                 Access(self.registry, log, in_flight=self.in_flight.__len__, now=now),
                 self._probes,
                 self._gate,
+                self._streams,
                 *self._door(app, web, databases),
                 *self._keys,
                 *self._replay(settings),
             ),
-            answers=Problems(
-                mode=web.problems,
-                development=settings.environment == "development",
-                leaving=lambda: self._gate.leaving,
-            ),
+            answers=self._problems,
             route_of=route_finder(app),
             now=now,
         )
@@ -280,7 +300,10 @@ class _Hull:
         outer: _Hull | None = scope.get(_GUARDED)
         if self.begun:
             self.lifecycle = self.lifecycle.renewed(self._settings)
-            self._gate.leaving = False
+            self._gate.leaving = self._told_to_stop = False
+            self._leaving = None
+            self._streams.renew()
+            self.in_flight.forget()
         else:
             for keys in self._keys:
                 self.lifecycle.add(Component("idempotency", keys.start, keys.stop))
@@ -298,7 +321,7 @@ class _Hull:
                 self.lifecycle, receive, send, before_ready=_at_once, before_stop=_at_once
             )
             return
-        with also_on(Signal.SIGTERM, asyncio.get_running_loop(), self.lifecycle.begin_drain):
+        with also_on(Signal.SIGTERM, asyncio.get_running_loop(), self._begin_to_leave):
             await speak_lifespan(
                 self.lifecycle,
                 receive,
@@ -312,21 +335,56 @@ class _Hull:
         scope[_GUARDED] = self
         await self.served(scope, receive, send)
 
+    def _begin_to_leave(self) -> None:
+        """Begin the drain, and see it through where no server of ours does."""
+        self.lifecycle.begin_drain()
+        if not self.led and self._leaving is None:
+            self._leaving = asyncio.create_task(self._see_through(), name="drain")
+
     async def _drained(self) -> None:
         """See the drain through where the server did not; `run` has, before it says shutdown.
 
         Some servers say it while background tasks, or even requests, are still at work.
         """
+        self._told_to_stop = True
+        self._begin_to_leave()
+        # Under a server of ours, nothing is left to be seen through.
+        await (self._leaving or self._see_through())
+
+    async def _see_through(self) -> None:
+        """Drive the phases by what we see, until what is left is to be stopped.
+
+        Before the server has said shutdown it goes on serving, so only time drives them.
+        """
         life = self.lifecycle
-        life.begin_drain()
-        while not (before := life.phase).reached(Phase.STOPPING):
-            facts = DrainFacts(
-                in_flight=len(self.in_flight), idle_connections=0, quiet_seconds=math.inf
+        while not life.phase.reached(Phase.STOPPING):
+            in_flight = len(self.in_flight) or (0 if self._told_to_stop else 1)
+            phase = life.advance(
+                DrainFacts(in_flight=in_flight, idle_connections=0, quiet_seconds=math.inf)
             )
-            if life.advance(facts) is before:
+            self.follow(phase)
+            if not phase.reached(Phase.STOPPING):
                 await asyncio.sleep(_LOOK_SECONDS)
-            elif life.phase is Phase.CANCELLING:
-                self.in_flight.cancel_all()
+        await self.break_off()
+
+    def follow(self, phase: Phase) -> None:
+        """Do to the calls in flight what `phase` asks; on every look at the drain."""
+        if phase is Phase.DRAINING:
+            self._streams.end_all(drain_seconds=self._settings.drain_seconds)
+        elif phase is Phase.CANCELLING:
+            # A stream whose turn had not come yet, or that was never drained, gets its end.
+            self._streams.end_all(drain_seconds=0.0)
+            self.in_flight.cancel()
+
+    async def break_off(self) -> None:
+        """Answer the calls that were cancelled and go on all the same; their time is over."""
+        if not self.lifecycle.was_in(Phase.CANCELLING):
+            return
+        last = [
+            asyncio.create_task(self._problems.break_off(call)) for call in self.in_flight.calls
+        ]
+        if last:
+            await asyncio.wait(last, timeout=_LAST_WORD_SECONDS)
 
     def close_log(self, seconds: float) -> None:
         """Write the access lines that are held, for at most `seconds`, and take no more."""
@@ -380,6 +438,8 @@ async def _at_once() -> None:
 
 # How often the drain looks at what is still in flight; far below any of its bounds.
 _LOOK_SECONDS = 0.02
+# What a client that does not read may hold up the answer it gets in place of the application's.
+_LAST_WORD_SECONDS = 0.2
 
 
 def _tell_logging() -> None:

@@ -1,6 +1,8 @@
 """The command line: parse, call, print. What is called is imported when its verb is used."""
 
+import atexit
 import dataclasses
+import gc
 import json
 import os
 import sys
@@ -147,6 +149,9 @@ def run(
     uds: Annotated[
         str | None, typer.Option(metavar="PATH", help="Unix socket to listen on instead.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that serve; 0 for one for each CPU.")
+    ] = None,
     tls_cert: Annotated[
         str | None, typer.Option(metavar="FILE", help="Certificate chain (PEM).")
     ] = None,
@@ -171,6 +176,7 @@ def run(
         "serve.port": port,
         "operations.port": ops_port,
         "serve.uds": uds,
+        "serve.workers": workers,
         "serve.tls_cert": tls_cert,
         "serve.tls_key": tls_key,
     }
@@ -181,6 +187,7 @@ def run(
         reload=reload,
     )
     if not dry_run:
+        _end_at_once()
         raise typer.Exit(serve.run(options))
     with _refusals_said(settings=78):
         report = serve.survey_target(options)
@@ -205,6 +212,7 @@ def demo(
     """Start a small hardened service with traffic, and say where everything is."""
     from shipworthy import demo as room
 
+    _end_at_once()
     raise typer.Exit(
         room.run(
             host=host,
@@ -508,6 +516,11 @@ def _breaker_rows(facts: Mapping[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
+def _end_at_once() -> None:
+    """Have the interpreter end without its last collection, which would walk all there is."""
+    atexit.register(gc.freeze)
+
+
 def _loaded(file: Path | None, *, environment: "Environment | None" = None) -> "Loaded":
     # The topmost room with a section: to load it is to register every section there is.
     import shipworthy.serve  # noqa: F401
@@ -600,6 +613,7 @@ def _survey_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
         for engine in report["engines"]
     ]
     rows += [("guard", f"{guard['guard']}: {guard['mode']}") for guard in report["guards"]]
+    rows += [("limit", sentence) for sentence in report["limits"]]
     rows += [("not done", sentence) for sentence in report["not_done"]]
     return rows
 

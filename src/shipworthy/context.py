@@ -10,7 +10,7 @@ Not here: how ids are read from a request (`web`), and what is done at a deadlin
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import Any, final
 
 
@@ -26,6 +26,8 @@ class RequestRecord:
         "actor",
         "calls_out",
         "client",
+        "commit_ended",
+        "commits_asked",
         "connections",
         "correlation_id",
         "error",
@@ -75,6 +77,10 @@ class RequestRecord:
         self.connections: Any = None
         # Calls to other services that must not be made twice; a request that made one runs once.
         self.calls_out = 0
+        # Of the commit fence (`lifecycle`): the number and the end of the COMMIT that ended last,
+        # and the number from which on none gives it more time.
+        self.commit_ended: tuple[int, float] | None = None
+        self.commits_asked = 0
 
     @property
     def traceparent(self) -> str:
@@ -94,6 +100,14 @@ leave_request = _request.reset
 def current_request() -> RequestRecord | None:
     """Return the record of the request being served here, or None outside of one."""
     return _request.get()
+
+
+def request_in(context: Context) -> RequestRecord | None:
+    """Return the record of the request that another task's context belongs to, or None.
+
+    From any thread: for who looks at a task that runs elsewhere.
+    """
+    return context.get(_request)
 
 
 @contextmanager

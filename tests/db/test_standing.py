@@ -33,6 +33,7 @@ def test_a_glance_has_the_numbers_of_the_moment(engine):
         "in_use": 1,
         "waiting": 0,
         "breaker": "closed",
+        "exceeds": "",
     }
 
 

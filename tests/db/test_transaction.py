@@ -550,6 +550,96 @@ async def test_a_cancelled_unit_ends_at_once_and_is_rolled_back(engine):
     assert orders(engine) == []
 
 
+@pytest.mark.slow
+@pytest.mark.anyio
+@pytest.mark.parametrize("when", ["in COMMIT", "while it asks"])
+async def test_l07_a_unit_that_is_cancelled_before_it_knows_says_so(postgres_url, heard, when):
+    """L07: never silently: with its operation, and the question that tells whoever looks."""
+    url = sa.make_url(postgres_url)
+    direct = sa.create_engine(url)
+    Base.metadata.create_all(direct)
+    sent = asyncio.Event()
+    before = transaction_counts().commits.get("lost", 0)
+    with FaultProxy.in_thread(url.host, url.port) as proxy:
+        through = url.set(drivername="postgresql+asyncpg", host="127.0.0.1", port=proxy.port)
+        engine = create_async_engine(through)
+        protection = protect(engine)
+
+        async def pay(connection):
+            await connection.execute(add(1))
+            if when == "in COMMIT":
+                proxy.apply(Silence(answer_to=COMMIT))
+            else:
+                # Nobody answers any more: neither the COMMIT, nor the question.
+                proxy.apply(Cut(direction=Direction.DOWN, answer_to=COMMIT), Silence(nth=1))
+            sent.set()
+
+        task = asyncio.create_task(
+            run_transaction_async(engine, pay, name="pay", operation_id="order-18")
+        )
+        await sent.wait()
+        while not orders(direct):  # the COMMIT has arrived
+            await asyncio.sleep(0.01)
+        if when == "while it asks":
+            while not any(one.what == "silence" for one in proxy.log):
+                await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.sleep(0.02)  # it has it; the driver asks the server to stop, and waits
+        proxy.clear()
+        with pytest.raises(asyncio.CancelledError) as raised:
+            await task
+        protection.undo()
+        await engine.dispose()
+
+    (lost,) = [fact for fact in heard if isinstance(fact, CommitLost)]
+    assert (lost.unit, lost.operation_id) == ("pay", "order-18")
+    assert lost.question.startswith("SELECT pg_xact_status(")
+    assert lost.question in raised.value.__notes__[0]
+    assert transaction_counts().commits["lost"] == before + 1
+    status = lost.question.partition(" (on ")[0]
+    with direct.connect() as connection:
+        assert connection.scalar(sa.text(status)) == "committed"  # who asks is told
+    direct.dispose()
+
+
+@pytest.mark.slow
+@pytest.mark.anyio
+async def test_a_unit_that_is_cancelled_in_a_wait_after_a_known_failure_lost_nothing(
+    postgres_url, heard
+):
+    """A COMMIT that the server has refused was not applied: nobody need ask."""
+    engine = create_async_engine(sa.make_url(postgres_url).set(drivername="postgresql+asyncpg"))
+    protection = protect(engine)
+    async with engine.begin() as connection:
+        await connection.execute(
+            sa.text(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+                "$$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$"
+            )
+        )
+        await connection.run_sync(Base.metadata.create_all)
+        await connection.execute(
+            sa.text(
+                "CREATE CONSTRAINT TRIGGER refused AFTER INSERT ON orders "
+                "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()"
+            )
+        )
+
+    async def pay(connection):
+        await connection.execute(add(1))
+
+    task = asyncio.create_task(run_transaction_async(engine, pay, name="pay", attempts=50))
+    while not [fact for fact in heard if isinstance(fact, UnitRepeated)]:
+        await asyncio.sleep(0)
+    task.cancel()  # it has told that it waits, and waits
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    protection.undo()
+    await engine.dispose()
+
+    assert not [fact for fact in heard if isinstance(fact, CommitLost)]
+
+
 # -- tokens --
 
 
@@ -798,6 +888,7 @@ def test_a_commit_that_cannot_be_asked_about_is_lost_and_says_what_to_do(mariadb
     assert "order-17" in lost.public_detail
     assert classify(lost).outcome is Outcome.AMBIGUOUS
     assert isinstance(heard[0], CommitLost)
+    assert (heard[0].operation_id, heard[0].question) == ("order-17", "")
     assert len(runs) == 1
     assert orders(direct) == [1]
     direct.dispose()

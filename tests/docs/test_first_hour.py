@@ -37,7 +37,7 @@ class Terminal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.ports = {port: str(services._free_port()) for port in ("8000", "9000")}
+        self.ports = {port: str(services.free_port()) for port in ("8000", "9000")}
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("SHIPWORTHY_")},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

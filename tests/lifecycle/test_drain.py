@@ -87,6 +87,15 @@ def test_busy_all_the_way_goes_through_every_phase_at_its_time() -> None:
     )
 
 
+def test_who_has_a_successor_beside_it_is_no_lame_duck() -> None:
+    """New clients go to the other one, and a probe must not meet one that says no."""
+    drain = ready()
+
+    drain.begin(100.0, lame_duck=False)
+
+    assert phases(drain) == [Phase.STARTING, Phase.READY, Phase.DRAINING]
+
+
 def test_without_a_lame_duck_time_the_drain_begins_at_once() -> None:
     """0 means that the phase is skipped, not that it takes one round."""
     assert leaving(WITHOUT_LAME_DUCK).phase is Phase.DRAINING

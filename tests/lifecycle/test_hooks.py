@@ -2,6 +2,9 @@
 
 import asyncio
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import CoroutineType
 from typing import Any
@@ -10,7 +13,7 @@ import pytest
 
 from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.errors import StartFailed
-from shipworthy.lifecycle import where
+from shipworthy.lifecycle import threads_at_work, where
 from shipworthy.lifecycle.hooks import HookOutcome, attempt, explain, leave_behind
 
 HERE = str(Path(__file__).relative_to(Path.cwd()))
@@ -280,3 +283,31 @@ async def test_where_is_known_when_the_working_directory_is_gone(
     await leave_behind(task)
 
     assert stands == f"{__file__}:{line_of('it hangs here')} in hang"
+
+
+def test_threads_at_work_are_named_with_their_lines() -> None:
+    """Of a pool, and of the service's own; not one that waits for work."""
+    go, begun = threading.Event(), threading.Barrier(3)
+
+    def export() -> None:
+        begun.wait(5)
+        go.wait(5)
+
+    own = threading.Thread(target=export, name="exporter", daemon=True)
+    own.start()
+    with ThreadPoolExecutor(2, "pool") as pool:
+        pool.submit(time.sleep, 0.0).result(5)
+        waiting = {name for name, _ in threads_at_work()}
+        pool.submit(export)
+        begun.wait(5)
+        found = dict(threads_at_work())
+        of_pools = dict(threads_at_work(of_pools=True))
+        go.set()
+    own.join(5)
+
+    assert not any(name.startswith("pool") for name in waiting)
+    assert "in export" in found.pop("exporter")
+    ((name, line),) = of_pools.items()
+    assert name.startswith("pool")
+    assert "test_hooks.py" in line
+    assert found.items() >= of_pools.items()

@@ -153,11 +153,13 @@ class OneProcessService:
         return await self.breakers()
 
     async def command(self, name: str) -> str:
-        """Drain, or say why not."""
-        if name != "drain":
+        """Drain or restart, or say why not."""
+        if name not in ("drain", "restart"):
             raise ShipworthyError(f"there is no command '{name}'")
         if self.drained:
             raise ShipworthyError("the service is draining already")
+        if name == "restart":
+            return "1 of 1 workers are replaced"
         self.drained = True
         self.known = replace(self.known, phase="draining", ready=Answer(False, "draining"))
         return "draining: requests in flight are finished"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import orjson
@@ -11,6 +12,13 @@ from jsonschema import Draft202012Validator, ValidationError
 from shipworthy.lifecycle import Answer
 from shipworthy.operations import Endpoint
 from shipworthy.operations.endpoint import schema_of, told
+
+
+class Tide(StrEnum):
+    """A few words."""
+
+    EBB = "ebb"
+    FLOOD = "flood"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +34,7 @@ class Berth:
     bills: Sequence[Mapping[str, int]]
     extra: Mapping[str, Any]
     depth: int | None
+    tide: Tide
 
 
 BERTH = Berth(
@@ -38,6 +47,7 @@ BERTH = Berth(
     bills=[{"euro": 12}],
     extra={"note": None},
     depth=None,
+    tide=Tide.EBB,
 )
 
 

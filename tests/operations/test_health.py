@@ -1,11 +1,12 @@
 """`/health` from facts: the judgement and the document."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from jsonschema import Draft202012Validator
 
-from shipworthy.lifecycle import Answer
+from shipworthy.lifecycle import Answer, Level, ResourceReport
+from shipworthy.operations import EndedFacts
 from shipworthy.operations.health import HEALTH_SCHEMA, health_document, judge_status
 
 NOW = 1_700_003_600.0
@@ -36,7 +37,8 @@ def with_worker(facts, **changes):
         ({"live": Answer(False, "wedged")}, "fail"),
         ({"ready": Answer(False, "draining")}, "fail"),
         ({"startup": Answer(False, "migrating")}, "pass"),
-        ({"workers": ()}, "pass"),
+        ({"workers": ()}, "warn"),
+        ({"wanted": 2}, "warn"),
     ],
 )
 def test_the_answers_decide_between_fail_and_not(facts, change, expected):
@@ -90,6 +92,30 @@ def test_a_database_whose_breaker_refuses_warns(facts, breaker, expected):
     ]
 
 
+def test_the_notes_say_which_workers_go_and_why_the_last_ones_went(facts):
+    """The last three, the latest first, and no secret of theirs; the status has all ten."""
+    ended = EndedFacts(
+        pid=4700,
+        generation=1,
+        end="wedged",
+        because="it stands at postgresql://shop:s3cret@db",
+        ended_wall=NOW - 12.3,
+        took_seconds=0.5,
+    )
+    service = replace(facts, wanted=2, replacing=1, ended=(ended,) * 4)
+
+    document = health_document(service, now_wall=NOW, detailed=True)
+
+    notes = document["notes"][4:]
+    assert notes[0] == "workers still to be replaced: 1"
+    assert (
+        notes[1:]
+        == ["worker 4700 ended 12 s ago, wedged: it stands at postgresql://shop:***@db"] * 3
+    )
+    (serving,) = document["checks"]["workers:serving"]
+    assert (serving["status"], serving["observedValue"], serving["wanted"]) == ("warn", 1, 2)
+
+
 def test_the_whole_document_of_a_service_that_is_well(facts):
     """One entry for each worker under each measurement, with the time at which it was true."""
     document = health_document(facts, now_wall=NOW, detailed=True)
@@ -101,6 +127,15 @@ def test_the_whole_document_of_a_service_that_is_well(facts):
         "description": "orders.main:app in production, ready",
         "notes": ["served by Shipworthy 0.1.0", "live: yes", "ready: yes", "started: yes"],
         "checks": {
+            "workers:serving": [
+                {
+                    "componentType": "system",
+                    "status": "pass",
+                    "observedValue": 1,
+                    "observedUnit": "workers",
+                    "wanted": 1,
+                }
+            ],
             "worker:heartbeatAge": [
                 {
                     "componentId": "4711",
@@ -184,3 +219,57 @@ def test_without_details_only_the_status_is_told(facts):
     )
 
     assert document == {"status": "fail"}
+
+
+def report(**more):
+    """A resource as a judge reports it."""
+    return ResourceReport(
+        resource="memory", used=80.0, limit=100.0, ratio=0.8, unit="bytes", **more
+    )
+
+
+def with_resource(facts, found):
+    """The facts with this resource of the one worker."""
+    worker = facts.workers[0]
+    return replace(
+        facts, workers=(replace(worker, health={**worker.health, "resources": [asdict(found)]}),)
+    )
+
+
+@pytest.mark.parametrize(
+    ("level", "whole", "line"),
+    [
+        (Level.OK, "pass", "pass"),
+        (Level.WARN, "warn", "warn"),
+        (Level.ACT, "warn", "fail"),
+        (Level.EMERGENCY, "warn", "fail"),
+    ],
+)
+@pytest.mark.parametrize("of", ["service", "worker"])
+def test_a_resource_near_its_limit_warns(facts, level, whole, line, of):
+    """The line says how near; the whole takes traffic as long as readiness stands."""
+    found = report(level=level, because="" if level is Level.OK else "80 of 100")
+    given = (
+        replace(facts, resources=(found,), limits=("memory: 100 bytes (the machine)",))
+        if of == "service"
+        else with_resource(facts, found)
+    )
+
+    document = health_document(given, now_wall=NOW, detailed=True)
+
+    assert document["status"] == judge_status(given) == whole
+    Draft202012Validator(HEALTH_SCHEMA).validate(document)
+    (entry,) = document["checks"]["memory:usedRatio"]
+    assert (entry["status"], entry["observedValue"], entry["limit"]) == (line, 0.8, 100.0)
+    assert entry.get("output", "") == found.because
+    assert ("componentId" in entry) == (of == "worker")
+    assert ("memory: 100 bytes (the machine)" in document["notes"]) == (of == "service")
+
+
+def test_a_resource_that_is_not_known_has_no_line(facts):
+    """A limit that nobody sets, a file that cannot be read."""
+    given = replace(facts, resources=(ResourceReport(resource="processes"),))
+
+    assert (
+        "processes:usedRatio" not in health_document(given, now_wall=NOW, detailed=True)["checks"]
+    )

@@ -24,7 +24,7 @@ def test_everything_under_the_api_needs_the_token(service):
     below = [e for e in own_endpoints(service, ()) if e.path.startswith("/api/")]
 
     assert {endpoint.audience for endpoint in below} == {Audience.TOKEN}
-    assert len(below) == 10
+    assert len(below) == 11
 
 
 def test_only_commands_use_an_unsafe_method(service):
@@ -35,4 +35,5 @@ def test_only_commands_use_an_unsafe_method(service):
         "/api/breakers/{name}/isolate",
         "/api/breakers/{name}/close",
         "/api/drain",
+        "/api/restart",
     ]

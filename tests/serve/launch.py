@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -114,6 +114,26 @@ class Service:
         """Return the process id of the newest worker."""
         return int(self.status()["workers"][-1]["pid"])
 
+    def serving(self) -> list[int]:
+        """Return the process ids of the workers that are ready."""
+        return [worker["pid"] for worker in self.status()["workers"] if worker["phase"] == "ready"]
+
+    def metrics(self) -> str:
+        """Scrape the operations port."""
+        return httpx.get(f"{self.operations}/metrics", timeout=5).text
+
+    def command(self, name: str) -> httpx.Response:
+        """Give a command to the operations port."""
+        return httpx.post(
+            f"{self.operations}/api/{name}",
+            headers={"Authorization": f"Bearer {TOKEN}"},
+            timeout=5,
+        )
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Return the events of this name in its log."""
+        return [line for line in self.lines() if line.get("event") == name]
+
     def get(self, path: str = "/", **options: Any) -> httpx.Response:
         """GET from the app on a connection of its own."""
         return httpx.get(self.url + path, timeout=PATIENCE_SECONDS, **options)
@@ -142,10 +162,11 @@ def started(
     environ: Mapping[str, str] | None = None,
     flags: Sequence[str] = (),
     before: Sequence[str] = (),
+    pass_fds: Sequence[int] = (),
 ) -> Iterator[Service]:
     """Run `shipworthy run TARGET` in `directory`; what is still running at the end is killed.
 
-    `flags` are Python's, `before` is a command that runs the command.
+    `flags` are Python's, `before` is a command that runs the command, `pass_fds` stay open in it.
     """
     if settings:
         (directory / "shipworthy.toml").write_text(settings)
@@ -161,6 +182,7 @@ def started(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        pass_fds=pass_fds,
     )
     service = Service(process, directory)
     try:
@@ -198,6 +220,41 @@ class During:
             raise self.answer
         assert self.answer is not None, "no answer in time"
         return self.answer
+
+
+class Load:
+    """Clients that keep their connection and ask without a pause, while the block runs."""
+
+    def __init__(self, service: Service, clients: int = 6) -> None:
+        self.answered = 0
+        self.failures: list[str] = []
+        self._service = service
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        self._service.until(lambda: self.answered > len(self._threads))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(PATIENCE_SECONDS)
+
+    def _ask(self) -> None:
+        with httpx.Client(base_url=self._service.url, timeout=PATIENCE_SECONDS) as client:
+            while not self._over.is_set():
+                try:
+                    answer = client.get("/")
+                except httpx.HTTPError as error:
+                    self.failures.append(f"{type(error).__name__}: {error}")
+                    continue
+                if answer.text != "hello":
+                    self.failures.append(f"{answer.status_code}: {answer.text}")
+                self.answered += 1
+                time.sleep(0.005)
 
 
 def counted(text: str) -> float:

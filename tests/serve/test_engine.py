@@ -3,14 +3,14 @@
 import asyncio
 import logging
 import socket
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 import websockets
 from websockets.asyncio.client import connect
-from wire import PATIENCE_SECONDS, App, Client, running, until
+from wire import PATIENCE_SECONDS, App, Client, certified, running, until
 
 from shipworthy.serve import engine as engine_module
 from shipworthy.serve.engine import UvicornEngine
@@ -96,6 +96,7 @@ async def test_websockets_are_closed_with_service_restart_when_accepting_stops()
         async with connect(f"ws://{host}:{port}/", proxy=None) as client:
             engine.begin_leaving()
             engine.stop_accepting(whole=True)
+            engine.close_websockets(drain_seconds=0.0)
 
             with pytest.raises(websockets.ConnectionClosed) as closed:
                 await asyncio.wait_for(client.recv(), PATIENCE_SECONDS)
@@ -136,13 +137,9 @@ async def test_a_client_without_a_word_in_the_queue_does_not_hold_the_drain(
     tmp_path: Path,
 ) -> None:
     """Its TLS handshake is waited for by nobody; one that speaks no TLS harms nobody."""
-    authority = trustme.CA()
-    certificate = authority.issue_cert("127.0.0.1")
-    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
-    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    files, _ = certified(tmp_path)
     (sock,) = listen_tcp("127.0.0.1", 0, backlog=50, option="--port")
     address = sock.getsockname()
-    files = (str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
     engine = UvicornEngine(App(), tls=files)
     await engine.start([sock], {})
     silent = socket.create_connection(address, timeout=5)
@@ -178,3 +175,91 @@ async def test_an_answer_that_waits_for_a_slow_reader_is_not_idle() -> None:
         await client.head()
 
         assert await client.ended()
+
+
+async def test_websockets_are_told_one_after_the_other() -> None:
+    """L04: all at once would be a wave on those they come back to."""
+    count = 40
+    told: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    async def client(address: tuple[str, int]) -> None:
+        async with connect(f"ws://{address[0]}:{address[1]}/", proxy=None) as websocket:
+            with pytest.raises(websockets.ConnectionClosed) as closed:
+                await websocket.recv()
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1012
+            told.append(loop.time())
+
+    async with running(App()) as (engine, sock):
+        clients = [asyncio.create_task(client(sock.getsockname())) for _ in range(count)]
+        await until(lambda: engine.census().upgraded == count)
+        engine.begin_leaving()
+        engine.stop_accepting(whole=True)
+        before = engine.census().upgraded
+        for _ in range(3):  # asked for again and again, they are told once
+            engine.close_websockets(drain_seconds=30.0)
+        await asyncio.wait_for(asyncio.gather(*clients), PATIENCE_SECONDS)
+
+    assert before == count
+    # 10 ms for each. A busy loop may be late, and then closes several at once.
+    assert max(told) - min(told) > 0.5 * 0.01 * count
+    assert sum(later - told[0] < 0.01 for later in told) < count / 2
+
+
+async def test_with_no_time_left_every_websocket_is_told_at_once() -> None:
+    """L08: a second SIGTERM comes before the turn of most."""
+    async with running(App()) as (engine, sock):
+        host, port = sock.getsockname()
+        async with AsyncExitStack() as open_:
+            clients = [
+                await open_.enter_async_context(connect(f"ws://{host}:{port}/", proxy=None))
+                for _ in range(3)
+            ]
+            engine.begin_leaving()
+            engine.close_websockets(drain_seconds=1000.0)
+            for _ in range(2):
+                engine.close_websockets(drain_seconds=0.0)
+            engine.cancel()
+            codes = []
+            for client in clients:
+                with pytest.raises(websockets.ConnectionClosed) as closed:
+                    await asyncio.wait_for(client.recv(), PATIENCE_SECONDS)
+                codes.append(closed.value.rcvd and closed.value.rcvd.code)
+
+    assert codes == [1012] * 3
+
+
+async def test_cancelling_spares_what_others_cancel() -> None:
+    """L07: those that belong to a call are cancelled by who asks the commit fence."""
+    app = App()
+    async with running(app) as (engine, sock):
+        client = await Client.to(sock)
+        client.ask("/held")
+        await app.began.wait()
+        (task,) = engine._connections.tasks
+
+        engine.cancel(spared={task})
+        await asyncio.sleep(0)
+        app.let.set()
+
+        assert "200 ok" in await client.head()
+
+
+async def test_a_tls_handshake_holds_the_drain_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L16: who is shaking hands believes to be connected; who never ends it is not waited for."""
+    files, context = certified(tmp_path)
+    async with running(App(), tls=files) as (engine, sock):
+        with socket.create_connection(sock.getsockname(), timeout=5):
+            await until(lambda: engine.census().asking == 1)
+            client = await Client.to(sock, tls=context)
+            await until(lambda: (engine.census().asking, engine.census().total) == (1, 2))
+            monkeypatch.setattr(engine_module, "HALF_HEAD_SECONDS", 0.0)
+            late = engine.census().asking
+            client.ask()
+            head = await client.head()
+
+    assert "200 ok" in head
+    assert late == 0

@@ -1,5 +1,7 @@
 """What crosses from the supervisor to a worker."""
 
+from dataclasses import replace
+
 from shipworthy.serve.order import Order
 
 
@@ -13,6 +15,9 @@ def test_an_order_survives_the_command_line() -> None:
         channel_fd=7,
         listen_fds=(8, 9),
         generation=3,
+        watch_fd=10,
     )
 
     assert Order.from_text(order.to_text()) == order
+    assert order.fds == (7, 10, 8, 9)
+    assert replace(order, watch_fd=-1).fds == (7, 8, 9)

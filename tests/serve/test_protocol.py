@@ -1,11 +1,17 @@
 """The contract with uvicorn: how connections are counted, kept and told. Real sockets."""
 
+import asyncio
+from pathlib import Path
+from typing import Any
+
 import pytest
 from websockets.asyncio.client import connect
-from wire import PATIENCE_SECONDS, App, Client, running, until
+from wire import PATIENCE_SECONDS, App, Client, certified, running, until
 
+from shipworthy import harden
 from shipworthy.events import listen
 from shipworthy.serve.protocol import RequestUnreadable
+from shipworthy.settings import load
 
 pytestmark = pytest.mark.anyio
 
@@ -106,6 +112,48 @@ async def test_a_pipelined_request_is_answered_or_told_by_the_close_before_it() 
         assert await client.ended()
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+async def test_pipelined_under_the_guards_no_answer_is_half(tmp_path: Path, tls: bool) -> None:
+    """L30: what was received is answered whole, or the connection ends with the close before it."""
+    files, context = certified(tmp_path) if tls else (None, None)
+    app = App()
+    settings = load(environ={"SHIPWORTHY_WEB__ACCESS_LOG": "false"}, directory=tmp_path)
+    hardened = harden(app, settings=settings)
+    async with running(hardened, tls=files) as (engine, sock):
+        client = await Client.to(sock, tls=context)
+        client.ask("/held")
+        client.ask("/")
+        await app.began.wait()
+
+        hardened.lifecycle.begin_drain()
+        engine.begin_leaving()
+        engine.stop_accepting(whole=True)
+        app.let.set()
+        told = (await client.rest()).lower()
+
+    answers = told.split(b"http/1.1 200 ok")[1:]
+    assert answers
+    for answer in answers:
+        assert answer.partition(b"\r\n\r\n")[2] == b"ok"
+    assert b"connection: close" in answers[-1]
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+async def test_a_first_byte_that_comes_late_is_answered(tmp_path: Path, tls: bool) -> None:
+    """L16: accepted, and silent until after the drain began; within the idle grace it counts."""
+    files, context = certified(tmp_path) if tls else (None, None)
+    async with running(App(), tls=files) as (engine, sock):
+        client = await Client.to(sock, tls=context)
+        await until(lambda: engine.census(fresh_seconds=5.0).fresh == 1)
+        engine.begin_leaving()
+        engine.stop_accepting(whole=True)
+        engine.cut_idle(fresh_seconds=5.0)
+        client.ask()
+
+        assert "connection: close" in await client.head()
+        assert await client.ended()
+
+
 async def test_an_answer_that_promised_keep_alive_before_the_drain_keeps_it() -> None:
     """Its head is out and cannot be taken back; the next answer says the goodbye."""
     app = App()
@@ -178,3 +226,32 @@ async def test_a_head_within_the_limit_passes() -> None:
         )
 
         assert "200 ok" in await client.head()
+
+
+async def test_an_upload_that_is_cancelled_is_answered_though_it_goes_on(tmp_path: Path) -> None:
+    """L05: what the client still sends must not reset the answer that it has not read yet."""
+    began = asyncio.Event()
+
+    async def uploads(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["more_body"]:
+            began.set()
+
+    settings = load(environ={"SHIPWORTHY_WEB__ACCESS_LOG": "false"}, directory=tmp_path)
+    hardened = harden(uploads, settings=settings)
+    async with running(hardened) as (engine, sock):
+        client = await Client.to(sock)
+        client.writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n1")
+        await began.wait()
+        hardened.lifecycle.begin_drain()
+        engine.begin_leaving()
+        engine.cancel()
+        for _ in range(10):
+            client.writer.write(b"2")
+            await asyncio.sleep(0.01)
+        lingering = engine.census().busy
+
+        head = await client.head()
+
+    assert "503 service unavailable" in head
+    assert "connection: close" in head
+    assert lingering == 1

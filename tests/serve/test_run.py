@@ -55,7 +55,7 @@ def test_a_target_that_is_no_app_is_said_in_one_sentence(
     """Exit 3, and no stack; the other sentences are in test_target.py."""
     for name, text in files.items():
         (tmp_path / name).write_text(text + "\n")
-    with run(target) as service:
+    with run(target, "--workers", "2") as service:
         code = service.ended()
 
     assert code == 3
@@ -123,9 +123,18 @@ def test_misuse_of_the_command_line_is_exit_two(refused: Refused) -> None:
             '[lifecycle]\ngrace = "1s"\n[serve]\ntls_cert = "x.pem"\n',
             ["lifecycle.grace is 1s", "tls_key"],
         ),
+        ('[serve]\nwedged = "1s"\n', ["serve.wedged is 1s", "raise it to 2s"]),
+        ("[serve]\nworkers = -1\n", ["serve.workers"]),
         ('[serve]\ntls_cert = "x.pem"\ntls_key = "y.pem"\n', ["there is no TLS file x.pem"]),
     ],
-    ids=["unknown key", "broken file", "impossible budget and half of TLS", "no such file"],
+    ids=[
+        "unknown key",
+        "broken file",
+        "impossible budget and half of TLS",
+        "every loop is wedged",
+        "fewer than no worker",
+        "no such file",
+    ],
 )
 def test_settings_that_cannot_be_used_are_exit_78(
     refused: Refused, settings: str, sentences: list[str]

@@ -1,14 +1,24 @@
 """The supervisor's decisions, told as stories of what happened and when."""
 
 import math
+from collections import Counter
+from dataclasses import replace
 
 from hypothesis import HealthCheck, given, settings, strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 
 from shipworthy.lifecycle import Exit
 from shipworthy.serve.supervision import (
+    WORKERS_MAX,
     Action,
     Blow,
+    EndReason,
     Leave,
     Spawn,
     Stage,
@@ -22,11 +32,15 @@ from shipworthy.serve.supervision import (
 RULE = SupervisionRule(start_seconds=60.0, grace_seconds=30.0)
 
 
+TWO = replace(RULE, workers=2)
+
+
 def serving(rule: SupervisionRule = RULE) -> Supervision:
     supervision = Supervision(rule)
     supervision.begin(0.0)
-    supervision.heard(1, 0.5)
-    supervision.ready(1, 1.0)
+    for generation in range(1, rule.workers + 1):
+        supervision.heard(generation, 0.5)
+        supervision.ready(generation, 1.0)
     return supervision
 
 
@@ -68,13 +82,15 @@ def test_the_first_signal_drains_and_a_clean_end_is_exit_zero() -> None:
 
 
 def test_each_further_signal_goes_one_stage_further() -> None:
-    """Second: cancel what is left. Third: stacks and out, then killed if even that hangs."""
+    """Second: cancel what is left. Third: out, with stacks if it does not hear, then killed."""
     supervision = serving()
 
     assert supervision.signalled(10.0) == [Tell(1, Word.DRAIN)]
     assert supervision.signalled(11.0) == [Tell(1, Word.ESCALATE)]
-    assert supervision.signalled(12.0) == [Strike(1, Blow.ABORT)]
-    assert supervision.signalled(12.1) == []
+    assert supervision.signalled(12.0) == [Tell(1, Word.ESCALATE)]
+    assert supervision.tick(12.05) == []
+    assert supervision.tick(12.15) == [Strike(1, Blow.ABORT)]
+    assert supervision.signalled(12.2) == []
     assert supervision.tick(12.4) == []
     assert supervision.tick(12.7) == [Strike(1, Blow.KILL)]
     assert supervision.tick(12.8) == []
@@ -312,6 +328,18 @@ def test_a_change_while_a_worker_starts_gives_that_worker_up() -> None:
     assert supervision.ready(3, 11.0) == [Tell(1, Word.RETIRE)]
 
 
+def test_one_that_was_given_up_before_it_heard_is_told_when_it_hears() -> None:
+    """Its signal may have come before there was a process; a word is not lost on it then."""
+    supervision = serving()
+    supervision.changed(10.0)
+    supervision.changed(10.1)
+
+    assert supervision.heard(2, 10.2) == [Tell(2, Word.RETIRE)]
+    assert supervision.ready(2, 10.3) == []
+    supervision.drain(10.4)
+    assert supervision.heard(2, 10.5) == [Tell(2, Word.DRAIN)]
+
+
 def test_words_about_workers_that_are_gone_change_nothing() -> None:
     """Messages and exits cross on the way."""
     supervision = serving()
@@ -344,19 +372,341 @@ def test_a_second_signal_never_comes_too_early_or_late_to_count(gap: float) -> N
     assert supervision.signalled(10.0 + gap) == [Tell(1, Word.ESCALATE)]
 
 
-SAYS = ["heard", "ready", "going", "crash", "clean", "failed"]
+def test_all_workers_are_started_at_once_and_the_first_makes_the_service_ready() -> None:
+    """Nobody waits for a neighbour to import the same app."""
+    supervision = Supervision(replace(RULE, workers=3))
+
+    assert supervision.begin(0.0) == [Spawn(1), Spawn(2), Spawn(3)]
+    assert not supervision.ever_ready
+    assert supervision.ready(2, 1.0) == []
+    assert supervision.ever_ready
+
+
+def test_one_that_cannot_start_before_any_was_ready_ends_them_all() -> None:
+    """The others would fail likewise; their end is waited for, the first reason is the reason."""
+    supervision = Supervision(TWO)
+    supervision.begin(0.0)
+    supervision.heard(2, 0.5)
+    supervision.failed(1, "there is no module 'ap'")
+
+    assert supervision.exited(1, "it exited with code 3", 1.0, clean=False) == [Tell(2, Word.DRAIN)]
+    assert supervision.exited(2, "it exited with code 3", 1.2, clean=False) == [
+        Leave(Exit.START_FAILED, "there is no module 'ap'")
+    ]
+
+
+def test_a_round_replaces_one_worker_after_the_other_the_oldest_first() -> None:
+    """The next successor is started only when the one before has gone: never two at once."""
+    supervision = serving(TWO)
+
+    assert supervision.changed(10.0) == [Spawn(3)]
+    assert supervision.succeeds(3)
+    assert not supervision.succeeds(1)
+    assert supervision.replacing == 2
+    assert supervision.ready(3, 11.0) == [Tell(1, Word.RETIRE)]
+    assert supervision.tick(12.0) == []
+    assert supervision.exited(1, "it exited with code 0", 13.0, clean=True) == [Spawn(4)]
+    assert supervision.ready(4, 14.0) == [Tell(2, Word.RETIRE)]
+    assert supervision.end_of(2) is EndReason.REPLACED
+    assert supervision.exited(2, "it exited with code 0", 15.0, clean=True) == []
+    assert supervision.replacing == 0
+    assert sorted((w.place, w.restarts) for w in supervision.workers.values()) == [(1, 1), (2, 1)]
+
+
+def test_a_successor_that_cannot_start_ends_the_round_and_the_old_ones_stay() -> None:
+    """Scenario L29: half of the service with new code and half without would be worse."""
+    supervision = serving(TWO)
+    supervision.changed(10.0)
+    supervision.failed(3, "SyntaxError")
+
+    assert supervision.exited(3, "it exited with code 3", 11.0, clean=False) == []
+    assert supervision.tick(100.0) == []
+    assert [w.stage for w in supervision.workers.values()] == [Stage.READY, Stage.READY]
+
+
+def test_under_reload_nobody_waits_for_the_last_request_to_the_old_code() -> None:
+    """A person is at the editor: the next successor starts when the first one serves."""
+    supervision = serving(replace(TWO, waits_for_change=True))
+    supervision.changed(10.0)
+
+    assert supervision.ready(3, 11.0) == [Tell(1, Word.RETIRE), Spawn(4)]
+
+
+def test_a_change_in_the_middle_of_a_round_begins_it_anew() -> None:
+    """Who has the code of before is replaced, also the one that the round had just started."""
+    supervision = serving(TWO)
+    supervision.changed(10.0)
+    supervision.ready(3, 11.0)
+
+    assert supervision.changed(11.5) == []
+    assert supervision.exited(1, "it exited with code 0", 12.0, clean=True) == [Spawn(4)]
+    supervision.ready(4, 13.0)
+    assert supervision.exited(2, "it exited with code 0", 14.0, clean=True) == [Spawn(5)]
+    assert supervision.ready(5, 15.0) == [Tell(3, Word.RETIRE)]
+
+
+def test_the_death_of_a_worker_during_a_round_is_mended_before_the_round_goes_on() -> None:
+    """Capacity first: no worker is retired while another is missing."""
+    supervision = serving(TWO)
+    supervision.changed(10.0)
+    supervision.ready(3, 11.0)
+
+    assert supervision.exited(3, "it was ended by signal 9", 11.1, clean=False) == [Spawn(4)]
+    assert supervision.exited(1, "it exited with code 0", 12.0, clean=True) == []
+    assert supervision.ready(4, 13.0) == [Spawn(5)]
+    assert supervision.ready(5, 14.0) == [Tell(2, Word.RETIRE)]
+
+
+def test_a_recycled_worker_goes_when_its_successor_serves_and_the_next_one_later() -> None:
+    """Asked for twice is once; two workers that are due together go ten seconds apart."""
+    supervision = serving(TWO)
+
+    assert supervision.recycle(1, "it has served 1,000 requests", 20.0) == [Spawn(3)]
+    assert supervision.recycle(1, "it has served 1,001 requests", 20.1) == []
+    assert supervision.recycle(2, "it has served 1,000 requests", 20.2) == []
+    assert supervision.ready(3, 21.0) == [Tell(1, Word.RETIRE)]
+    assert supervision.workers[1].because == "it has served 1,000 requests"
+    assert supervision.end_of(1) is EndReason.RECYCLED
+    supervision.exited(1, "it exited with code 0", 22.0, clean=True)
+    assert supervision.tick(30.9) == []
+    assert supervision.tick(31.0) == [Spawn(4)]
+    assert supervision.ready(4, 32.0) == [Tell(2, Word.RETIRE)]
+
+
+def test_an_emergency_does_not_wait_for_the_interval_but_for_its_turn() -> None:
+    """Short of memory, ten seconds are too long; two successors at once are too much."""
+    supervision = serving(TWO)
+    supervision.recycle(1, "worn", 20.0)
+    supervision.ready(3, 21.0)
+
+    assert supervision.recycle(2, "worn", 21.5) == []
+    assert supervision.recycle(2, "memory", 21.6, emergency=True) == []
+    assert supervision.exited(1, "it exited with code 0", 22.0, clean=True) == [Spawn(4)]
+    supervision.ready(4, 23.0)
+    assert supervision.workers[2].because == "memory"
+
+
+def test_a_recycling_that_fails_leaves_the_worker_and_is_tried_again_after_the_interval() -> None:
+    """Whoever asked for it asks again; a start each moment would burn a core."""
+    supervision = serving()
+    supervision.recycle(1, "worn", 20.0)
+    supervision.exited(2, "it exited with code 3", 21.0, clean=False)
+
+    assert supervision.recycle(1, "worn", 22.0) == []
+    assert supervision.tick(31.0) == [Spawn(3)]
+
+
+def test_only_who_serves_is_recycled() -> None:
+    """Who leaves, is gone or belongs to a service that leaves is no matter for recycling."""
+    supervision = serving()
+    supervision.going(1, 2.0)
+
+    assert supervision.recycle(1, "worn", 3.0) == []
+    assert supervision.recycle(7, "worn", 3.0) == []
+    supervision = serving()
+    supervision.drain(2.0)
+    assert supervision.recycle(1, "worn", 3.0) == []
+
+
+def test_one_more_and_one_less() -> None:
+    """The last place is the one that is given up, and one worker always stays."""
+    supervision = serving()
+
+    assert supervision.more(10.0) == [Spawn(2)]
+    supervision.ready(2, 11.0)
+    assert supervision.fewer(12.0) == [Tell(2, Word.RETIRE)]
+    assert supervision.end_of(2) is EndReason.SURPLUS
+    assert supervision.fewer(13.0) == []
+    assert supervision.more(15.0) == [Spawn(3)]
+    assert supervision.fewer(15.1) == [Strike(3, Blow.TERM)]
+    assert supervision.end_of(3) is EndReason.SURPLUS
+    assert supervision.heard(3, 15.2) == [Tell(3, Word.RETIRE)]
+    assert supervision.exited(2, "it exited with code 0", 16.0, clean=True) == []
+
+
+def test_one_less_in_the_middle_of_its_replacement_takes_the_successor_too() -> None:
+    """Both are in the place that is given up."""
+    supervision = serving(TWO)
+    supervision.recycle(2, "worn", 20.0)
+
+    assert supervision.fewer(20.5) == [Tell(2, Word.RETIRE), Strike(3, Blow.TERM)]
+    assert supervision.replacing == 0
+
+
+def test_there_is_a_most_and_no_change_of_number_on_the_way_out() -> None:
+    """A key that repeats must not start a thousand processes."""
+    supervision = serving(replace(RULE, workers=WORKERS_MAX))
+
+    assert supervision.more(2.0) == []
+    supervision.drain(3.0)
+    assert (supervision.more(4.0), supervision.fewer(4.0)) == ([], [])
+
+
+def test_workers_that_end_of_one_cause_count_as_one_crash() -> None:
+    """All four at once, four times: four crashes, not sixteen; the first are back at once."""
+    supervision = serving(replace(RULE, workers=4))
+    now, generation = 10.0, 1
+    for _ in range(4):
+        for _ in range(4):
+            actions = supervision.exited(generation, "signal 9", now, clean=False)
+            assert not [a for a in actions if isinstance(a, Leave)]
+            generation += 1
+        now += 8.0
+        supervision.tick(now)
+        for fresh in list(supervision.workers):
+            supervision.ready(fresh, now)
+    assert len(supervision.workers) == 4
+    assert supervision.exited(generation, "signal 9", now, clean=False)[0] == Tell(
+        generation + 1, Word.DRAIN
+    )
+    for last in range(generation + 1, generation + 4):
+        actions = supervision.exited(last, "it exited with code 0", now, clean=True)
+    assert actions == [
+        Leave(Exit.SETTINGS, "workers ended 17 times within 60 s, the last time because: signal 9")
+    ]
+
+
+def test_no_more_ends_count_as_one_crash_than_there_are_workers() -> None:
+    """One that ends again and again is a crash loop, however soon it ends."""
+    supervision = serving(replace(TWO, crash_limit=2))
+
+    assert supervision.exited(1, "signal 9", 10.0, clean=False) == [Spawn(3)]
+    supervision.ready(3, 10.1)
+    assert supervision.exited(3, "signal 9", 10.1, clean=False) == [Spawn(4)]
+    supervision.ready(4, 10.2)
+    assert supervision.exited(4, "signal 9", 10.2, clean=False) == [Tell(2, Word.DRAIN)]
+    assert supervision.exited(2, "it exited with code 0", 11.0, clean=True) == [
+        Leave(
+            Exit.SETTINGS,
+            "workers ended 3 times within 60 s, the last time because: signal 9",
+        )
+    ]
+
+
+def test_a_worker_that_cannot_start_never_ends_a_service_that_serves() -> None:
+    """The code on the disk broke meanwhile: tried again, ever more rarely."""
+    supervision = serving(TWO)
+    now, actions = 10.0, supervision.exited(1, "signal 9", 10.0, clean=False)
+    waits = []
+    for generation in range(3, 23):
+        assert actions == [Spawn(generation)]
+        actions, began = supervision.exited(generation, "code 3", now, clean=False), now
+        while not actions:
+            now += 0.25
+            actions = supervision.tick(now)
+        waits.append(now - began)
+
+    assert waits[:4] == [0.5, 1.0, 2.0, 4.0]
+    assert max(waits) == 30.0
+    supervision.ready(23, now)
+    assert supervision.exited(2, "signal 9", now + 60.0, clean=False) == [Spawn(24)]
+
+
+def test_a_loop_that_stands_is_ended_and_followed_at_once() -> None:
+    """SIGABRT writes every stack, SIGKILL follows; it is no crash."""
+    supervision = serving(TWO)
+    stands = {2: (10.0, "its event loop has not moved for 10.0 s")}
+
+    assert supervision.tick(20.0, {2: (9.9, "")}) == []
+    assert supervision.tick(20.1, stands) == [Spawn(3), Strike(2, Blow.ABORT)]
+    assert supervision.end_of(2) is EndReason.WEDGED
+    assert supervision.workers[2].because == stands[2][1]
+    assert supervision.tick(20.6, stands) == [Strike(2, Blow.KILL)]
+    assert supervision.exited(2, "signal 9", 20.7, clean=False) == []
+
+
+def test_of_several_that_stand_the_longest_is_ended_and_the_next_after_the_interval() -> None:
+    """A pause of the whole machine looks the same in all of them: no storm of kills (L31)."""
+    supervision = serving(replace(RULE, workers=3))
+    stands = {1: (10.0, "a"), 2: (12.0, "b")}
+
+    assert supervision.tick(20.0, stands) == [Spawn(4), Strike(2, Blow.ABORT)]
+    supervision.exited(2, "signal 6", 20.1, clean=False)
+    supervision.ready(4, 21.0)
+    assert supervision.tick(29.9, stands) == []
+    assert supervision.tick(30.0, stands) == [Spawn(5), Strike(1, Blow.ABORT)]
+
+
+def test_where_nobody_moves_any_more_all_are_ended_at_once() -> None:
+    """They serve nobody, so there is nothing to lose by ending them."""
+    supervision = serving(TWO)
+
+    assert supervision.tick(20.0, {1: (10.0, "a"), 2: (10.0, "b")}) == [
+        Spawn(3),
+        Spawn(4),
+        Strike(1, Blow.ABORT),
+        Strike(2, Blow.ABORT),
+    ]
+
+
+def test_a_loop_may_stand_for_ever_where_the_setting_says_so_and_while_it_leaves() -> None:
+    """`wedged = 0`; and on the way out the grace is the bound."""
+    stands = {1: (500.0, "a")}
+    supervision = serving(replace(RULE, wedged_seconds=0.0))
+
+    assert supervision.tick(20.0, stands) == []
+    supervision = serving()
+    supervision.drain(10.0)
+    assert supervision.tick(20.0, stands) == []
+
+
+def test_time_in_which_we_did_not_run_is_given_back_to_who_was_starting() -> None:
+    """SIGSTOP and SIGCONT of the supervisor end nobody."""
+    supervision = serving()
+    supervision.changed(10.0)
+    supervision.pardon(100.0)
+
+    assert supervision.tick(170.9) == []
+    assert supervision.tick(171.1) == [Strike(2, Blow.ABORT)]
+
+
+def test_a_worker_is_named_after_how_it_would_end_now() -> None:
+    """The label of the metric: nobody told it, by force, while starting."""
+    supervision = serving(TWO)
+    supervision.begin(2.0)
+
+    assert supervision.end_of(1) is EndReason.LOST
+    supervision.drain(10.0)
+    assert supervision.end_of(1) is EndReason.DRAINED
+    supervision.tick(39.6)
+    assert supervision.end_of(1) is EndReason.FORCED
+    started = Supervision(RULE)
+    started.begin(0.0)
+    assert started.end_of(1) is EndReason.FAILED
+    started.changed(1.0)
+    assert started.end_of(1) is EndReason.DROPPED
+
+
+def test_the_service_can_leave_with_a_reason_of_its_own() -> None:
+    """Short of memory with no room for a successor: drained, and started anew by others."""
+    supervision = serving()
+
+    assert supervision.leave_after(Exit.RECYCLE, "memory", 10.0) == [Tell(1, Word.DRAIN)]
+    assert supervision.leave_after(Exit.SETTINGS, "later", 10.1) == []
+    assert supervision.exited(1, "it exited with code 0", 11.0, clean=True) == [
+        Leave(Exit.RECYCLE, "memory")
+    ]
+
+
+BY_SUCCESSOR = {EndReason.REPLACED, EndReason.RECYCLED}
 
 
 class Stories(RuleBasedStateMachine):
-    """Any order of events: one `Leave`, no start once leaving, an end by the grace period."""
+    """Any order of events: one `Leave`, no start once leaving, an end by the grace period.
+
+    And with any number of workers: every place is filled or will be, one replacement at a time.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.supervision = Supervision(RULE)
         self.alive: set[int] = set()
         self.leaves = 0
         self.signalled_at = math.inf
+
+    @initialize(workers=st.integers(1, 4))
+    def it_begins(self, workers: int) -> None:
+        self.supervision = Supervision(replace(RULE, workers=workers))
         self.do(self.supervision.begin(0.0))
 
     def do(self, actions: list[Action]) -> None:
@@ -372,12 +722,26 @@ class Stories(RuleBasedStateMachine):
                     # The kernel does this for certain, so the story does it at once.
                     assert generation in self.alive
                     self.end(generation, clean=False)
+                case Tell(generation, Word.RETIRE):
+                    # Its successor serves, or its place is given up, or it never served.
+                    assert generation in self.alive
+                    worker = self.supervision.workers[generation]
+                    assert (
+                        worker.place > self.supervision.wanted
+                        or not worker.served
+                        or any(
+                            other.place == worker.place and other.stage is Stage.READY
+                            for other in self.supervision.workers.values()
+                        )
+                    )
                 case Strike(generation, _) | Tell(generation, _):
                     assert generation in self.alive
 
     def end(self, generation: int, *, clean: bool) -> None:
         self.alive.discard(generation)
         self.do(self.supervision.exited(generation, "ended", self.now, clean=clean))
+        if self.supervision.leaving:  # also when it leaves of itself: a crash loop, a failed start
+            self.signalled_at = min(self.signalled_at, self.now)
 
     @rule(seconds=st.floats(0.05, 20.0))
     def time_passes(self, seconds: float) -> None:
@@ -398,14 +762,34 @@ class Stories(RuleBasedStateMachine):
         self.signalled_at = min(self.signalled_at, self.now)
         self.do(self.supervision.drain(self.now))
 
-    @rule()
-    def code_changes(self) -> None:
-        self.do(self.supervision.changed(self.now))
+    @rule(what=st.sampled_from(["changed", "more", "fewer", "pardon"]))
+    def the_operator_says(self, what: str) -> None:
+        match what:
+            case "changed":
+                self.do(self.supervision.changed(self.now))
+            case "more":
+                self.do(self.supervision.more(self.now))
+            case "fewer":
+                self.do(self.supervision.fewer(self.now))
+            case _:
+                self.supervision.pardon(1.0)
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data(), emergency=st.booleans())
+    def a_worker_is_worn(self, data: st.DataObject, emergency: bool) -> None:
+        generation = data.draw(st.sampled_from(sorted(self.alive)))
+        self.do(self.supervision.recycle(generation, "worn", self.now, emergency=emergency))
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data())
+    def loops_stand(self, data: st.DataObject) -> None:
+        standing = data.draw(st.sets(st.sampled_from(sorted(self.alive)), min_size=1))
+        self.do(self.supervision.tick(self.now, dict.fromkeys(standing, (10.0, "it stands"))))
 
     @precondition(lambda self: self.alive)
     @rule(
         data=st.data(),
-        event=st.sampled_from(["heard", "ready", "going", "crash", "clean", "failed"]),
+        event=st.sampled_from(["heard", "ready", "ready", "going", "crash", "clean", "failed"]),
     )
     def a_worker_says(self, data: st.DataObject, event: str) -> None:
         generation = data.draw(st.sampled_from(sorted(self.alive)))
@@ -422,11 +806,20 @@ class Stories(RuleBasedStateMachine):
                 self.end(generation, clean=event == "clean")
 
     @invariant()
-    def somebody_serves_or_will(self) -> None:
+    def every_place_is_filled_or_will_be(self) -> None:
         supervision = self.supervision
         if supervision.ever_ready and not supervision.leaving and not supervision.left:
-            coming = [w for w in supervision.workers.values() if w.stage is not Stage.LEAVING]
-            assert coming or supervision._respawn_at < math.inf
+            held = {w.place for w in supervision.workers.values() if w.stage is not Stage.LEAVING}
+            wanted = set(range(1, supervision.wanted + 1))
+            assert held <= wanted
+            assert held == wanted or supervision._respawn_at < math.inf
+
+    @invariant()
+    def one_replacement_at_a_time(self) -> None:
+        workers = self.supervision.workers.values()
+        held = Counter(w.place for w in workers if w.stage is not Stage.LEAVING)
+        retiring = [w for w in workers if w.end in BY_SUCCESSOR]
+        assert sum(count - 1 for count in held.values()) + len(retiring) <= 1
 
     @invariant()
     def it_leaves_once(self) -> None:
@@ -444,5 +837,5 @@ class Stories(RuleBasedStateMachine):
 
 TestStories = Stories.TestCase
 TestStories.settings = settings(
-    max_examples=60, stateful_step_count=30, suppress_health_check=list(HealthCheck), deadline=None
+    max_examples=100, stateful_step_count=40, suppress_health_check=list(HealthCheck), deadline=None
 )

@@ -18,6 +18,7 @@ from launch import (
     TRIALS,
     Diary,
     During,
+    Load,
     Run,
     Service,
     brisk,
@@ -25,7 +26,10 @@ from launch import (
     started,
 )
 
+from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.serve import judge
+from shipworthy.serve.judge import WorkerSeen
+from shipworthy.serve.supervisor import hear_watcher
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
@@ -43,6 +47,32 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         service.signal()
         code = service.ended()
 
+    assert code == 0
+
+
+SHOP = f"""
+import sys
+sys.path.insert(0, {str(Path(TRIALS).parent)!r})
+from trials import app
+"""
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Two workers, for tests that leave two ready workers behind; exit 0."""
+    directory = tmp_path_factory.mktemp("pair")
+    (directory / "shop.py").write_text(SHOP)
+    settings = brisk() + '[serve]\nwedged = "2s"\nrecycle_interval = "100ms"\n'
+    with started("shop:app", "--workers", "2", directory=directory, settings=settings) as service:
+        service.until_ready()
+        service.until(lambda: len(service.serving()) == 2)
+        yield service
+        slow = [During(service, "/slow?seconds=1") for _ in range(6)]
+        service.until(lambda: service.diary().count("slow began") >= 6)
+        service.signal()
+        code = service.ended()
+
+    assert [one.result().text for one in slow] == ["slow"] * 6
     assert code == 0
 
 
@@ -145,6 +175,21 @@ def test_sighup_brings_a_new_worker_and_loses_nobody(kept: Service) -> None:
     kept.until(lambda: len(kept.status()["workers"]) == 1)
 
     assert (slow.result().text, answer.text) == ("slow", "hello")
+
+
+def test_an_app_that_forks_is_told_once_what_that_may_cost(kept: Service) -> None:
+    """L23: threads of its own stop in the child, with the locks they held; ours are no news."""
+    before = len(kept.events("serve.app_forked"))
+    assert kept.get("/forks").text == "forked"
+    for _ in range(2):
+        assert kept.get("/forks?beside").text == "forked"
+    kept.until(lambda: len(kept.events("serve.app_forked")) > before)
+    kept.get("/")
+
+    (forked,) = kept.events("serve.app_forked")[before:]
+    assert forked["level"] == "warning"
+    assert "beside" in forked["threads"]
+    assert not [name for name in forked["threads"] if name.startswith("shipworthy")]
 
 
 def test_metrics_are_answered_in_the_first_second_of_a_blocked_loop(kept: Service) -> None:
@@ -257,3 +302,226 @@ def test_the_apps_own_health_route_joins_readiness(run: Run, tmp_path: Path) -> 
         service.until(lambda: service.get("/readyz").status_code == 503)
         (tmp_path / "ill").unlink()
         service.until(lambda: httpx.get(f"{service.operations}/readyz").status_code == 200)
+
+
+def test_two_workers_serve_and_are_told_of_apart_and_together(pair: Service) -> None:
+    """Each in its place, the gauge over both, and nothing in the way of a pass."""
+    status = pair.status()
+
+    assert len({worker["generation"] for worker in status["workers"]}) == 2
+    assert (status["wanted"], status["phase"], status["replacing"]) == (2, "ready", 0)
+    assert 'shipworthy_serve_workers{state="wanted"} 2\n' in pair.metrics()
+    assert 'shipworthy_serve_workers{state="ready"} 2\n' in pair.metrics()
+    assert 'shipworthy_serve_worker_ends_total{reason="lost"} ' in pair.metrics()
+    assert httpx.get(f"{pair.operations}/health").json()["status"] == "pass"
+
+
+def test_one_worker_more_and_one_less(pair: Service) -> None:
+    """SIGTTIN and SIGTTOU; the one that goes says that it was not needed."""
+    pair.signal(signal.SIGTTIN)
+    pair.until(lambda: len(pair.serving()) == 3)
+    pair.signal(signal.SIGTTOU)
+    pair.until(lambda: len(pair.status()["workers"]) == 2)
+
+    assert pair.status()["ended"][0]["end"] == "surplus"
+    pair.until(lambda: pair.events("serve.workers_wanted")[-1]["wanted"] == 2)
+    assert pair.events("serve.workers_wanted")[-2]["wanted"] == 3
+
+
+def test_one_of_two_is_killed_under_load(pair: Service) -> None:
+    """L19: the other serves, what the dead one held is all that is lost, capacity is back soon.
+
+    How long a start takes is measured in the same run, under the same load.
+    """
+    with Load(pair) as load:
+        began = time.monotonic()
+        pair.signal(signal.SIGTTIN)
+        pair.until(lambda: len(pair.serving()) == 3)
+        start_seconds = time.monotonic() - began
+        pair.signal(signal.SIGTTOU)
+        pair.until(lambda: len(pair.status()["workers"]) == 2)
+        before = counted(pair.metrics())
+        victim, other = pair.serving()
+        killed = time.monotonic()
+        os.kill(victim, signal.SIGKILL)
+        answer = pair.get("/")
+        seen = [counted(pair.metrics())]
+        pair.until(lambda: len(set(pair.serving()) - {victim}) == 2)
+        back_seconds = time.monotonic() - killed
+        seen.append(counted(pair.metrics()))
+
+    assert answer.text == "hello"
+    assert other in pair.serving()
+    assert len(load.failures) <= 6, load.failures
+    assert before <= seen[0] <= seen[1]
+    assert back_seconds < max(1.5, 1.5 * start_seconds + 0.5), (back_seconds, start_seconds)
+    pair.until(lambda: pair.status()["ended"][0]["end"] == "lost")
+    assert 'shipworthy_serve_worker_ends_total{reason="lost"} 1\n' in pair.metrics()
+
+
+@pytest.mark.parametrize("by", ["signal", "command"])
+def test_a_round_replaces_both_and_fails_nobody(pair: Service, by: str) -> None:
+    """SIGHUP, or `POST /api/restart`: two always serve, a third is the most there is."""
+    old = pair.serving()
+    with Load(pair) as load:
+        if by == "signal":
+            pair.signal(signal.SIGHUP)
+        else:
+            assert pair.command("restart").status_code == 202
+        rounds = []
+        there = set(old)
+        while there & set(old):
+            status = pair.status()
+            there = {worker["pid"] for worker in status["workers"]}
+            phases = [worker["phase"] for worker in status["workers"]]
+            rounds.append((phases.count("ready"), len(phases), status["ready"]["ok"]))
+
+    assert load.failures == []
+    assert min(ready for ready, _, _ in rounds) == 2
+    assert max(workers for _, workers, _ in rounds) == 3
+    assert all(ok for _, _, ok in rounds)
+    assert [ended["pid"] for ended in pair.status()["ended"][:2]] == old[::-1]
+    assert {ended["end"] for ended in pair.status()["ended"][:2]} == {"replaced"}
+    assert pair.status()["replacing"] == 0
+
+
+def test_new_code_that_cannot_start_replaces_nobody(pair: Service) -> None:
+    """L29: the round ends with its first successor, and both old ones serve on."""
+    old = pair.serving()
+    (pair.directory / "shop.py").write_text("app = no such thing\n")
+    pair.signal(signal.SIGHUP)
+    pair.until(lambda: pair.events("serve.replacement_failed"))
+    (pair.directory / "shop.py").write_text(SHOP)
+
+    assert pair.serving() == old
+    assert pair.status()["replacing"] == 0
+    assert pair.status()["ended"][0]["end"] == "failed"
+    assert "SyntaxError" in pair.events("serve.replacement_failed")[0]["because"]
+
+
+def test_a_worker_whose_loop_stands_is_replaced_and_the_other_serves(pair: Service) -> None:
+    """SIGABRT leaves every stack; its clients are lost, nobody else is; the probe stays good."""
+    old = pair.serving()
+    blocked = During(pair, "/block?seconds=30")
+    pair.until(lambda: "block began" in pair.diary())
+    with Load(pair) as load:
+        pair.until(lambda: "wedged" in [ended["end"] for ended in pair.status()["ended"]])
+        ready = httpx.get(f"{pair.operations}/readyz").status_code
+        pair.until(lambda: len(pair.serving()) == 2)
+    with pytest.raises(httpx.HTTPError):
+        blocked.result()
+
+    assert load.failures == []
+    assert ready == 200
+    assert len(set(old) & set(pair.serving())) == 1
+    (wedged,) = pair.events("serve.worker_wedged")
+    assert wedged["because"].startswith("its event loop has not moved for 2.")
+    assert 'trials.py", line' in pair.err
+
+
+def test_a_supervisor_that_was_stopped_kills_nobody_for_it(pair: Service) -> None:
+    """L31: what the workers said meanwhile is still to be read; longer than `wedged`."""
+    old = pair.serving()
+    pair.signal(signal.SIGSTOP)
+    time.sleep(2.5)
+    pair.signal(signal.SIGCONT)
+    ready = httpx.get(f"{pair.operations}/readyz").status_code
+    time.sleep(0.5)
+
+    assert ready == 200
+    assert pair.serving() == old
+
+
+@pytest.mark.timeout(120)
+def test_workers_that_have_served_their_requests_are_followed_and_nobody_notices(run: Run) -> None:
+    """L33: `max_requests` under load, one at a time; the counts are those of all, gone or not."""
+    settings = brisk(grace="20s", lame_duck="1s")
+    settings += '[serve]\nworkers = 2\nmax_requests = 150\nrecycle_interval = "100ms"\n'
+    with run(settings=settings) as service:
+        service.until_ready()
+        most = 0
+        probed: list[int] = []
+
+        def recycled() -> bool:
+            nonlocal most
+            probed.append(service.get("/readyz").status_code)
+            most = max(most, len(service.status()["workers"]))
+            return len(service.events("serve.worker_recycled")) >= 2
+
+        with Load(service, clients=3) as load:
+            service.until(recycled)
+            during = counted(service.metrics())
+        service.until(lambda: len(service.status()["workers"]) == 2)
+        after = counted(service.metrics())
+        slow = During(service, "/slow?seconds=1")
+        service.until(lambda: "slow began" in service.diary())
+        drained, refused = service.command("drain"), service.command("restart")
+        code = service.ended()
+
+    assert load.failures == []
+    assert most <= 3
+    assert set(probed) == {200}
+    assert during <= after == load.answered + len(probed)
+    assert slow.result().text == "slow"
+    assert (drained.status_code, refused.status_code, code) == (202, 409, 0)
+    assert "requests" in service.events("serve.worker_recycled")[0]["because"]
+    assert {left["end"] for left in service.events("serve.worker_left")} >= {"recycled", "drained"}
+
+
+def test_no_worker_ends_the_listening_for_the_others_before_its_time(run: Run) -> None:
+    """L17: the lame duck ends early where nobody asks, but the neighbour may be asked."""
+    settings = brisk(lame_duck="2s", idle_grace="100ms")
+    with run(TRIALS, "--workers", "2", settings=settings) as service:
+        service.until_ready()
+        service.until(lambda: len(service.serving()) == 2)
+        began = time.monotonic()
+        service.signal()
+        answers = 0
+        while time.monotonic() < began + 1.5:
+            answers += service.get("/").text == "hello"
+            time.sleep(0.3)
+        code = service.ended()
+
+    assert answers >= 2
+    assert code == 0
+
+
+def test_what_a_watcher_says_is_heard_and_nonsense_is_passed_over() -> None:
+    """The other end is a process whose app may write into any descriptor it finds."""
+    seen = WorkerSeen(1, pid=42, heard_at=SYSTEM_CLOCK.now(), serving=True)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ours.settimeout(0)
+    with ours, theirs:
+        hear_watcher(ours, seen)
+        for said in (b"{", b"[]", b"{}", b'{"blocked_seconds": "x"}', b'{"blocked_seconds": null}'):
+            theirs.send(said)
+        hear_watcher(ours, seen)
+        before = judge.blocked(seen, SYSTEM_CLOCK.now())
+        theirs.send(b'{"blocked_seconds": 0.5, "where": "app/x.py:41 in f"}')
+        hear_watcher(ours, seen)
+        during = judge.blocked(seen, SYSTEM_CLOCK.now())
+        for _ in range(40):  # more than are taken at once, and the last one counts
+            theirs.send(b'{"blocked_seconds": 0}')
+            hear_watcher(ours, seen)
+
+    assert before == ""
+    assert during.endswith(" s; it stands at app/x.py:41 in f")
+    assert judge.blocked(seen, SYSTEM_CLOCK.now()) == ""
+
+
+def test_when_the_supervisor_is_killed_all_workers_end(run: Run) -> None:
+    """L21: nobody serves on without somebody who keeps the deadlines."""
+    with run(TRIALS, "--workers", "2") as service:
+        service.until_ready()
+        service.until(lambda: len(service.serving()) == 2)
+        workers = service.serving()
+        service.signal(signal.SIGKILL)
+        service.until(lambda: not any(map(_lives, workers)))
+
+
+def _lives(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"  # an orphan is buried by the first process of the machine, or never

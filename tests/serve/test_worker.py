@@ -1,9 +1,16 @@
 """How a worker starts and leaves: real signals, in the identifiers of research L01 to L34."""
 
 import asyncio
+import fcntl
 import os
+import re
 import signal
+import socket
+import subprocess
+import sys
+import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -131,7 +138,7 @@ def test_a_second_sigterm_cancels_what_is_left_and_still_stops_in_order(
 
 
 def test_a_third_sigterm_leaves_at_once_with_the_stacks(run: Run, diary: Diary) -> None:
-    """Exit 70 at once, and every stack is on standard error (L08)."""
+    """Exit 70 at once; every stack is on standard error, and who held it in the report (L08)."""
     with run(settings=brisk(grace="60s", drain="20s", cancel="20s")) as service:
         service.until_ready()
         During(service, "/swallow")
@@ -149,15 +156,22 @@ def test_a_third_sigterm_leaves_at_once_with_the_stacks(run: Run, diary: Diary) 
     assert took < 2 + LATENESS_SECONDS
     assert "Thread 0x" in service.err or "Current thread" in service.err
     assert "had to be ended by force" in service.err
+    assert re.search(r"left behind: GET /swallow, .*trials.py:\d+ in swallow", service.err)
+    (line,) = [line for line in service.lines() if line.get("event") == "serve.drained_in_part"]
+    assert line["forced"] is True
+    assert "left behind: GET /swallow" in str(line["held_by"])
 
 
 def test_a_handler_that_swallows_cancellation_does_not_hold_the_exit(
     run: Run, diary: Diary
 ) -> None:
-    """Cancelled, left behind and named; the shutdown still runs, and 70 says so (L11)."""
+    """Cancelled, left behind and named; the shutdown still runs, and 70 says so (L11).
+
+    Its client is told to come back, and does not wait for a connection that ends without a word.
+    """
     with run() as service:
         service.until_ready()
-        During(service, "/swallow")
+        swallow = During(service, "/swallow")
         service.until(lambda: "swallow began" in diary())
         began = time.monotonic()
         service.signal()
@@ -168,6 +182,14 @@ def test_a_handler_that_swallows_cancellation_does_not_hold_the_exit(
     assert code == 70
     assert "stop" in diary()
     assert "/swallow" in service.out
+    assert swallow.result().status_code == 503
+    assert swallow.result().headers["retry-after"] == "1"
+    assert swallow.result().headers["connection"] == "close"
+    (line,) = [line for line in service.lines() if line.get("event") == "serve.drained_in_part"]
+    (left,) = [text for text in line["held_by"] if text.startswith("left behind")]
+    assert "GET /swallow" in left
+    assert "trials.py" in left
+    assert "in swallow" in left
 
 
 def test_a_blocked_loop_is_ended_by_the_grace_period_with_its_line(run: Run, diary: Diary) -> None:
@@ -267,7 +289,8 @@ def test_a_flask_app_is_served_through_threads_and_drained(run: Run, tmp_path: P
     assert code == 0
 
 
-def test_a_new_connection_for_each_request_loses_none_at_the_end(run: Run) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_new_connection_for_each_request_loses_none_at_the_end(run: Run, workers: str) -> None:
     """Every client is answered whole or refused; none is reset (promise 7)."""
 
     async def client(address: tuple[str, int], seen: dict[str, int]) -> None:
@@ -298,8 +321,10 @@ def test_a_new_connection_for_each_request_loses_none_at_the_end(run: Run) -> No
         return seen
 
     # A client that is slow to speak for longer than `idle_grace` may be cut; this loop is busy.
-    with run(settings=brisk(drain="5s", idle_grace="1s")) as service:
+    settings = brisk(drain="5s", idle_grace="1s")
+    with run(TRIALS, "--workers", workers, settings=settings) as service:
         service.until_ready()
+        service.until(lambda: len(service.serving()) == int(workers))
         seen = asyncio.run(clients(service))
         code = service.ended()
 
@@ -381,3 +406,205 @@ def test_as_the_first_process_of_a_container_it_hears_sigterm_and_buries_orphans
         code = service.ended()
 
     assert code == 0
+
+
+def test_event_streams_and_websockets_are_sent_on_one_after_the_other(
+    run: Run, diary: Diary
+) -> None:
+    """L03, L04: each stream ends with its end, between two events; each websocket with 1012.
+
+    They do not hold the drain, and their clients do not come back all at once.
+    """
+    count = 12
+    ended: list[tuple[float, bytes]] = []
+    closed: list[tuple[float, int]] = []
+
+    def stream(service: Service) -> None:
+        with service.raw() as client:
+            client.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+            told = b""
+            while part := client.recv(4096):
+                told += part
+            ended.append((time.monotonic(), told))
+
+    def websocket(service: Service) -> None:
+        with connect(service.url.replace("http", "ws") + "/socket", proxy=None) as client:
+            client.send("hi")
+            client.recv(PATIENCE_SECONDS)
+            opened.append(1)
+            with pytest.raises(ConnectionClosed) as met:
+                client.recv(PATIENCE_SECONDS)
+            closed.append((time.monotonic(), met.value.rcvd.code if met.value.rcvd else 0))
+
+    opened: list[int] = []
+    with run(settings=brisk(grace="30s", drain="20s")) as service:
+        service.until_ready()
+        clients = [
+            threading.Thread(target=client, args=(service,))
+            for client in (stream, websocket)
+            for _ in range(count)
+        ]
+        for client in clients:
+            client.start()
+        service.until(lambda: diary().count("events began") == count == len(opened))
+        began = time.monotonic()
+        service.signal()
+        code = service.ended()
+        took = time.monotonic() - began
+        for client in clients:
+            client.join(PATIENCE_SECONDS)
+
+    assert code == 0
+    assert took < 5 + LATENESS_SECONDS
+    assert len(ended) == count
+    for _, told in ended:
+        assert told.endswith(b"data: x\n\n\r\n0\r\n\r\n")
+    assert diary().count("events ended") == count
+    assert [status for _, status in closed] == [1012] * count
+    assert diary().count("socket ended") == count
+    for seen in (ended, closed):
+        assert max(seen)[0] - min(seen)[0] > 0.5 * 0.01 * count
+
+
+def test_background_work_ends_before_the_application_stops(run: Run, diary: Diary) -> None:
+    """L06: the drain waits for it; what has a time of its own is cancelled when that is over."""
+    with run(settings=brisk(grace="20s", drain="15s")) as service:
+        service.until_ready()
+        service.get("/job?late=1")
+        service.until(lambda: {"job began", "late job began"} <= set(diary()))
+        service.signal()
+        code = service.ended()
+
+    assert code == 0
+    assert diary()[-3:] == ["job ended", "late job cancelled", "stop"]
+    (line,) = [line for line in service.lines() if line.get("event") == "serve.drained"]
+    assert "background work 'late job'" in str(line["held_by"])
+    assert "trials.py" in str(line["held_by"])
+
+
+def test_a_commit_is_not_cancelled_and_one_that_does_not_end_is_named(
+    run: Run, diary: Diary
+) -> None:
+    """L07: within the time to cancel it ends and its request is cancelled then; beyond, 70."""
+    with run(settings=brisk(drain="300ms", cancel="1500ms")) as service:
+        service.until_ready()
+        short, long = During(service, "/commit?seconds=1"), During(service, "/commit?seconds=60")
+        service.until(lambda: diary().count("commit began") == 2)
+        service.signal()
+        code = service.ended()
+
+    assert code == 70
+    assert diary() == [
+        "start",
+        "commit began",
+        "commit began",
+        "commit ended",
+        "commit cancelled",
+        "stop",
+    ]
+    assert [short.result().status_code, long.result().status_code] == [503, 503]
+    (line,) = [line for line in service.lines() if line.get("event") == "serve.drained_in_part"]
+    request_id = long.result().headers["x-request-id"]
+    assert f"left behind: a COMMIT of request {request_id}" in str(line["held_by"])
+
+
+def test_a_thread_that_goes_on_is_named_and_its_client_told(run: Run, diary: Diary) -> None:
+    """L13: nobody can cancel it; the exit has its bound all the same."""
+    with run(settings=brisk(drain="300ms", stop="1s")) as service:
+        service.until_ready()
+        thread = During(service, "/thread?seconds=60")
+        service.until(lambda: "thread began" in diary())
+        began = time.monotonic()
+        service.signal()
+        code = service.ended()
+        took = time.monotonic() - began
+
+    assert code == 70
+    assert took < 5 + LATENESS_SECONDS
+    assert thread.result().status_code == 503
+    assert thread.result().headers["connection"] == "close"
+    assert "retry-after" in thread.result().headers
+    assert re.search(r"thread '.*' was still running .* at .*trials.py:\d+ in thread", service.err)
+    (line,) = [line for line in service.lines() if str(line.get("event")).startswith("serve.drain")]
+    for said in ("draining, .* waited for thread", "running: thread"):
+        assert re.search(rf"{said} '.*', at .*trials.py:\d+ in thread", "\n".join(line["held_by"]))
+
+
+def test_a_client_that_is_slow_to_ask_is_served_and_one_that_never_ends_is_not_waited_for(
+    run: Run,
+) -> None:
+    """L05, L16, L18: an upload and a late first byte are answered; half a head is cut.
+
+    An upload that does not end is told to come back when the time is over.
+    """
+
+    def answer(client: socket.socket) -> bytes:
+        told = b""
+        while part := client.recv(4096):
+            told += part
+        return told
+
+    post = b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\n"
+    # A first byte may come within `idle_grace`, which is long here: the machine may be busy.
+    with run(settings=brisk(grace="20s", drain="4s", idle_grace="3s")) as service:
+        service.until_ready()
+        with ExitStack() as open_:
+            slow, endless, late, half = [open_.enter_context(service.raw()) for _ in range(4)]
+            slow.sendall(post)
+            endless.sendall(post + b"1")
+            half.sendall(b"GET / HTTP/1.1\r\nX: ")
+            service.until(lambda: service.status()["workers"][-1]["in_flight"] == 2)
+            service.signal()
+            service.until(lambda: service.status()["phase"] == "draining")
+            for byte in (b"1", b"2", b"3", b"4", b"5", b"6"):
+                slow.sendall(byte)
+                time.sleep(0.05)
+            late.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            told = [answer(client) for client in (slow, late, half, endless)]
+        code = service.ended()
+
+    assert told[0].startswith(b"HTTP/1.1 200")
+    assert told[0].endswith(b'{"bytes":6}')
+    assert told[1].endswith(b"hello")
+    assert told[2] == b""
+    assert told[3].startswith(b"HTTP/1.1 503")
+    for said in (told[0], told[1], told[3]):
+        assert b"connection: close" in said.lower()
+    assert code == 0
+
+
+def test_a_reader_of_the_log_that_has_stopped_does_not_hold_the_end(tmp_path: Path) -> None:
+    """L28, L34: lines are written last and for a bounded time; that some are lost is no failure."""
+    (tmp_path / "shipworthy.toml").write_text(brisk())
+    unread, stdout = os.pipe()
+    fcntl.fcntl(stdout, fcntl.F_SETPIPE_SZ, 4096)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "shipworthy", "run", TRIALS, "--port", "0", "--ops-port", "0"],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    os.close(stdout)
+    try:
+        assert process.stderr is not None
+        found = None
+        while found is None:
+            found = re.search(r"the app answers at (\S+)", process.stderr.readline())
+        with httpx.Client(base_url=found[1], timeout=PATIENCE_SECONDS) as client:
+            for _ in range(60):  # 4 KiB are the lines of some 15
+                client.get("/")
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=PATIENCE_SECONDS)
+        took = time.monotonic() - began
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+        os.close(unread)
+
+    assert process.returncode == 0, told
+    assert took < 5 + LATENESS_SECONDS

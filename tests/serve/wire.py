@@ -2,9 +2,13 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any, ClassVar
+
+import trustme
 
 from shipworthy.serve.engine import UvicornEngine
 from shipworthy.serve.sockets import listen_tcp
@@ -56,8 +60,12 @@ class Client:
         self.open.append(self)
 
     @classmethod
-    async def to(cls, sock: socket.socket) -> "Client":
-        return cls(*await asyncio.open_connection(*sock.getsockname()[:2]))
+    async def to(cls, sock: socket.socket, *, tls: ssl.SSLContext | None = None) -> "Client":
+        return cls(*await asyncio.open_connection(*sock.getsockname()[:2], ssl=tls))
+
+    async def rest(self) -> bytes:
+        """Read all that comes until the connection ends."""
+        return await asyncio.wait_for(self.reader.read(), PATIENCE_SECONDS)
 
     def ask(self, path: str = "/") -> None:
         self.writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -86,11 +94,24 @@ class Client:
             await self.writer.wait_closed()
 
 
+def certified(directory: Path) -> tuple[tuple[str, str], ssl.SSLContext]:
+    """Make a certificate; return its files for the server, and what a client trusts it with."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.cert_chain_pems[0].write_to_path(directory / "cert.pem")
+    certificate.private_key_pem.write_to_path(directory / "key.pem")
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return (str(directory / "cert.pem"), str(directory / "key.pem")), context
+
+
 @asynccontextmanager
-async def running(app: Any) -> AsyncIterator[tuple[UvicornEngine, socket.socket]]:
+async def running(
+    app: Any, *, tls: tuple[str, str] | None = None
+) -> AsyncIterator[tuple[UvicornEngine, socket.socket]]:
     (sock,) = listen_tcp("127.0.0.1", 0, backlog=50, option="--port")
     address = sock.dup()
-    engine = UvicornEngine(app)
+    engine = UvicornEngine(app, tls=tls)
     await engine.start([sock], {})
     try:
         yield engine, address

@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from shipworthy.clock import SYSTEM_CLOCK, ManualClock
 from shipworthy.context import RequestRecord
-from shipworthy.lifecycle import Phase
+from shipworthy.lifecycle import Phase, commit_fence, work_scope
 from shipworthy.web import Call, InFlight, Line, Problems
 
 pytestmark = pytest.mark.anyio
@@ -126,11 +126,6 @@ async def test_the_oldest_call_comes_first(hull, ask):
     await asyncio.gather(*tasks)
 
 
-def test_a_registry_without_calls_cancels_nothing():
-    """The number of cancelled calls is told."""
-    assert InFlight(now=ManualClock().now).cancel_all() == 0
-
-
 def test_a_description_is_bounded_whatever_clients_send():
     """The 1,000 oldest calls, and of each path 256 characters: it has to fit through a pipe."""
     clock = ManualClock()
@@ -152,3 +147,105 @@ def test_a_description_is_bounded_whatever_clients_send():
 
     assert [call["request_id"] for call in described] == [str(n) for n in range(1000)]
     assert {len(call["path"]) for call in described} == {256}
+
+
+async def test_a_call_inside_a_commit_is_cancelled_when_that_is_over(hull, ask):
+    """L07: each once, at the first look after it; and the last word is a 503."""
+    inside, answered = asyncio.Event(), asyncio.Event()
+    ends = []
+
+    async def commits(scope, receive, send):
+        try:
+            # Background work: a request that has just committed has a moment more to answer.
+            with work_scope("unit"), commit_fence():
+                inside.set()
+                await answered.wait()
+                ends.append("answered")
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ends.append("cancelled")
+            raise
+
+    app = hull(commits)
+    told = []
+
+    async def keep(scope, receive, send):
+        async def sent(message):
+            told.append(message)
+
+        await app(scope, receive, sent)
+
+    task = asyncio.create_task(ask(keep))
+    await inside.wait()
+    app.lifecycle.begin_drain()
+    spared = [app.in_flight.cancel() for _ in range(3)]
+    answered.set()
+    async with asyncio.timeout(5):
+        while app.in_flight.cancel():
+            await asyncio.sleep(0.001)
+    await asyncio.wait({task})
+    app.in_flight.forget()
+
+    assert spared == [1, 1, 1]
+    assert ends == ["answered", "cancelled"]
+    assert told[0]["status"] == 503
+
+
+async def test_a_call_that_swallows_its_cancellation_is_answered_in_its_place(hull, ask):
+    """L11: its client need not wait; what the application says afterwards reaches nobody."""
+    go = asyncio.Event()
+    met = []
+
+    async def swallows(scope, receive, send):
+        while not go.is_set():
+            try:
+                await go.wait()
+            except asyncio.CancelledError:
+                met.append("cancelled")
+        met.append((await receive())["type"])
+        try:
+            await fine(scope, receive, send)
+        except OSError as error:
+            met.append(str(error))
+
+    app = hull(swallows, SHIPWORTHY_LIFECYCLE__DRAIN="0s", SHIPWORTHY_LIFECYCLE__IDLE_GRACE="0s")
+    task = asyncio.create_task(ask(app))
+    while not len(app.in_flight):
+        await asyncio.sleep(0)
+    early = len(app.in_flight)
+    await app.break_off()  # it was not cancelled, so its time is not over
+    app.lifecycle.started()
+    app.lifecycle.begin_drain()
+    app.lifecycle.drain._enter(Phase.CANCELLING, SYSTEM_CLOCK.now())
+    app.follow(Phase.CANCELLING)
+    await asyncio.sleep(0)
+    await app.break_off()
+    go.set()
+    told = await task
+
+    assert early == 1
+    assert told.status == 503
+    assert told.one(b"retry-after") == b"1"
+    assert told.one(b"connection") == b"close"
+    assert len(told.sent) == 2
+    assert met == ["cancelled", "http.disconnect", "the answer was ended: this process is leaving"]
+
+
+async def test_under_a_server_of_others_time_alone_drives_the_phases(hull):
+    """It may go on serving until it says shutdown, so that nothing is in flight says nothing."""
+    app = hull(
+        fine,
+        SHIPWORTHY_LIFECYCLE__DRAIN="60ms",
+        SHIPWORTHY_LIFECYCLE__IDLE_GRACE="0s",
+        SHIPWORTHY_LIFECYCLE__CANCEL="20ms",
+    )
+    app.lifecycle.started()
+    began = SYSTEM_CLOCK.now()
+    app._hull._begin_to_leave()
+    app._hull._begin_to_leave()
+    await asyncio.wait_for(app._hull._leaving, 5)
+    took = SYSTEM_CLOCK.now() - began
+    phases = [phase for phase, _ in app.lifecycle.drain.transitions[2:]]
+
+    assert phases == [Phase.DRAINING, Phase.CANCELLING, Phase.STOPPING]
+    assert took >= 0.08

@@ -22,6 +22,7 @@ from shipworthy.db.metrics import db_metrics
 from shipworthy.db.page_settings import PageSettings
 from shipworthy.db.prober import Prober
 from shipworthy.db.settings import DbSettings
+from shipworthy.db.slots import PoolsExceedServer
 
 if TYPE_CHECKING:
     from shipworthy.db.attempt import Attempt, attempt_scope, current_attempt, strays
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from shipworthy.db.dialects.drivers import driver_known
     from shipworthy.db.door import DoorStatistics, PoolDoor, Standing, Visit, route_key
     from shipworthy.db.guard import (
+        CommitUnanswered,
         DeadlineCut,
         PoolStatistics,
         Protection,
@@ -133,6 +135,7 @@ __all__ = [
     "Classified",
     "CommitLost",
     "CommitResolved",
+    "CommitUnanswered",
     "ConnectionLeaked",
     "DatabaseCheck",
     "DatabaseRefused",
@@ -176,6 +179,7 @@ __all__ = [
     "PoolStarvation",
     "PoolStatistics",
     "PoolTimeout",
+    "PoolsExceedServer",
     "Prober",
     "Protection",
     "QueryInvalid",
@@ -294,6 +298,7 @@ _OFFERED = {
     "dialects.drivers": ("driver_known",),
     "door": ("DoorStatistics", "PoolDoor", "Standing", "Visit", "route_key"),
     "guard": (
+        "CommitUnanswered",
         "DeadlineCut",
         "PoolStatistics",
         "Protection",

@@ -72,6 +72,13 @@ def note_commit() -> None:
         _strays_seen = next(_strays) + 1
 
 
+def note_failure(error: BaseException) -> None:
+    """Note a failure of a database with whoever asks for it here."""
+    attempt = _attempt.get()
+    if attempt is not None:
+        attempt.failed(error)
+
+
 def strays() -> int:
     """Return how many commits of this process belong to no attempt and to no request.
 

@@ -17,7 +17,8 @@ from sqlalchemy.pool import NullPool
 
 from shipworthy.db import tables
 from shipworthy.db.classify import DEPTH, classify
-from shipworthy.db.dialects.migration import file_of, migration_dialect, sync_url
+from shipworthy.db.dialects.migration import file_of, sync_url
+from shipworthy.db.dialects.slots import server_slots
 from shipworthy.db.dialects.wrong_part import wrong_part
 from shipworthy.db.guard import Protection, protect
 from shipworthy.db.migrate import (
@@ -114,11 +115,11 @@ def check_database(
     Raises `Misuse` for a kind of database that is not known here, and what the database raises.
     """
     survey = survey_migrations(engine, project, options)
-    dialect = migration_dialect(engine.dialect.name)
+    counted = server_slots(engine.dialect.name)
     slots = None
-    if dialect is not None and dialect.slots is not None:
+    if counted is not None:
         with engine.connect() as connection:
-            slots = int(connection.scalar(text(dialect.slots)) or 0)
+            slots = int(connection.scalar(text(counted.slots)) or 0)
     capacity = workers * pool_capacity
     return DatabaseCheck(
         url=engine.url.render_as_string(hide_password=True),
@@ -134,8 +135,7 @@ def check_database(
 def _connected(url: str, *, must_exist: bool) -> tuple[Engine, Protection]:
     """Return an engine under guard that has connected once, by a sync driver."""
     found = _url_of(url)
-    known = migration_dialect(found.get_backend_name())
-    if known is not None and known.slots is not None and not found.database:
+    if server_slots(found.get_backend_name()) is not None and not found.database:
         raise Misuse(f"the database URL names no database on its server; its form is {_FORM}")
     path = file_of(found)
     if must_exist and path is not None and not path.exists():

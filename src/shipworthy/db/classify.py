@@ -46,6 +46,13 @@ class Classified:
 # Exceptions of nobody's driver: ours, SQLAlchemy's and the operating system's. By full name, so
 # that nothing is imported; the first that is found on the way up from the exception's class counts.
 TYPES: Final[Mapping[str, Verdict]] = {
+    # Before its base: what was refused is the end of the work, and running it again would be too.
+    "shipworthy.lifecycle.fence.CommitRefused": Verdict(
+        outcome=Outcome.DEADLINE,
+        because="the process is leaving, and its COMMIT was not sent",
+        definite=True,
+        ours=True,
+    ),
     "shipworthy.errors.Rejected": Verdict(
         outcome=Outcome.NOT_SENT,
         because="it was refused before anything was sent",

@@ -11,7 +11,7 @@ Not here: the permits (`permits`, `pool`), the cutting (`watchdog`), what an err
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import Pool
 
 from shipworthy.context import current_deadline, deadline_scope
-from shipworthy.db.attempt import commits_count, current_attempt, note_commit
+from shipworthy.db.attempt import commits_count, current_attempt, note_commit, note_failure
 from shipworthy.db.breaking import Breaking, DatabaseRefused
 from shipworthy.db.classify import (
     CUT_ATTRIBUTE,
@@ -37,9 +37,10 @@ from shipworthy.db.classify import (
     concerns_database,
     facts_of,
 )
-from shipworthy.db.dialects.bounds import commits
+from shipworthy.db.dialects.bounds import commits, reads
 from shipworthy.db.dialects.drivers import Driver, driver_of
 from shipworthy.db.dialects.limits import limit, limit_statement
+from shipworthy.db.fence import fenced, is_prepared
 from shipworthy.db.judgement import judge
 from shipworthy.db.outcome import DbPhase, Outcome
 from shipworthy.db.place import here
@@ -84,6 +85,15 @@ class DeadlineCut(Event):
     at: str
 
 
+@event(severity=Severity.ERROR)
+class CommitUnanswered(Event):
+    """A COMMIT was sent and its answer did not come: the guard does not know what became of it."""
+
+    engine: Annotated[str, Label]
+    because: str
+    at: str
+
+
 @event(severity=Severity.WARNING)
 class ServerLimitRefused(Event):
     """The server does not take a limit on statements; from here on only the watchdog cuts them."""
@@ -109,6 +119,7 @@ class PoolStatistics:
     leaks: int
     cuts: int
     slow: int
+    unanswered: int
     breaker: str
 
 
@@ -131,6 +142,9 @@ class Protection:
         self.counts = PoolCounts()
         self.cuts = 0
         self.slow = 0
+        self.unanswered = 0
+        # Why the server may be asked for too many connections, '' where it may not: the prober's.
+        self.exceeds = ""
         self.breaking = Breaking(name, judge, resilience)
         self._driver = driver_of(dialect)
         self._dialect = dialect
@@ -189,6 +203,7 @@ class Protection:
             leaks=counts.leaks,
             cuts=self.cuts,
             slow=self.slow,
+            unanswered=self.unanswered,
             breaker=self.breaking.state,
         )
 
@@ -196,6 +211,11 @@ class Protection:
         """Return the gates of its pools, the newest last: `dispose` leaves old ones in use."""
         pools = [pool for held in self._pools if (pool := held()) is not None]
         return [gate_of(pool, self) for pool in pools if keeper_of(pool) is self]
+
+    @property
+    def dialect_name(self) -> str:
+        """What SQLAlchemy calls the kind of its database."""
+        return str(self._dialect.name)
 
     @property
     def awaits(self) -> bool:
@@ -212,12 +232,12 @@ class Protection:
         try:
             return self.breaking.ask()
         except DatabaseRefused as error:
-            _note_failure(error)
+            note_failure(error)
             raise
 
     def failed(self, entered: Any, error: BaseException, took_seconds: float) -> None:
         if isinstance(error, DatabaseRefused):
-            _note_failure(error)  # the breaker opened while it waited
+            note_failure(error)  # the breaker opened while it waited
         elif (
             not isinstance(error, Rejected)
             and not hasattr(error, PHASE_ATTRIBUTE)
@@ -225,7 +245,7 @@ class Protection:
         ):
             # Of what listens to new connections and speaks with the server: nothing was sent.
             self._mark(error, DbPhase.CONNECT, "")
-            _note_failure(error)
+            note_failure(error)
         if self.breaking.failed(entered, error, took_seconds):
             self._refuse_waiters()
 
@@ -275,7 +295,7 @@ class Protection:
             # Some drivers keep the time by themselves, and are not cut.
             cut = watch.end(before) or (DbPhase.CONNECT if monotonic() >= at else "")
             self._mark(error, DbPhase.CONNECT, cut, self.settings.connect_seconds)
-            _note_failure(error)
+            note_failure(error)
             raise
         finally:
             _connecting.reset(connecting)
@@ -329,8 +349,22 @@ class Protection:
             # Elsewhere it does nothing, and a span around nothing has its cost all the same.
             ends.append(("do_begin", DbPhase.BEGIN, self.settings.statement_seconds))
         for name, phase, seconds in ends:
-            self._wrap(name, self._ending(getattr(self._dialect, name), phase, seconds))
-        self._wrap("do_commit_twophase", self._second_phase(self._dialect.do_commit_twophase))
+            ending = self._ending(getattr(self._dialect, name), phase, seconds)
+            self._wrap(name, ending)
+        dialect = self._dialect
+
+        def take_back(connection: Any) -> None:
+            dialect.do_rollback(connection)  # found when it is needed: it is under guard then
+
+        def take_back_second(*asked: Any, **_: Any) -> None:
+            dialect.do_rollback_twophase(*asked[:2], is_prepared=False)
+
+        self._wrap("do_commit", fenced(dialect.do_commit, refused=take_back))
+        second = self._second_phase(dialect.do_commit_twophase)
+        self._wrap(
+            "do_commit_twophase",
+            fenced(second, refused=take_back_second, decided=is_prepared),
+        )
         self._wrap("connect", self._driver_connect(self._dialect.connect))
 
     def _wrap(self, name: str, function: Callable[..., Any]) -> None:
@@ -351,9 +385,16 @@ class Protection:
     ) -> Callable[..., Any]:
         slow_seconds = self.settings.statement_warn_seconds or inf
         bounds_locks = self._driver.lock_wait is not None
+        dialect = self._dialect.name
 
         def execute(cursor: Any, *args: Any, **options: Any) -> Any:
             context = options.get("context") or (args[-1] if args else None)
+            # A statement may be a COMMIT in other words, or without a transaction around it. What
+            # most of them are is looked for first, because it costs least.
+            applies = not reads(args[0]) and (commits(dialect, args[0]) or _is_autocommit(context))
+            return (applying if applies else call)(cursor, context, *args, **options)
+
+        def call(cursor: Any, context: Any, *args: Any, **options: Any) -> Any:
             record = _record_of(getattr(context, "root_connection", None))
             watch = None if record is None else record.__dict__.get(WATCH)
             if watch is None:
@@ -367,9 +408,10 @@ class Protection:
                 answer = original(cursor, *args, **options)
             except BaseException as error:
                 # Without a transaction around it a statement is its own COMMIT.
-                ends = commits(self._dialect.name, args[0])
+                ends = commits(dialect, args[0])
                 at = DbPhase.COMMIT if ends or _is_autocommit(context) else phase
                 self._failed(error, at, watch.end(before), record, began)
+                self._look_at_commit(error, at=at, statement=args[0])
                 if ends:
                     note_commit()  # of what came before; that it failed itself does not undo it
                 raise
@@ -378,12 +420,11 @@ class Protection:
             if cut or took > slow_seconds:
                 self._late(phase, took, cut=bool(cut))
             self.breaking.answered(record, took)
-            if commits_count() and (
-                _is_autocommit(context) or commits(self._dialect.name, args[0])
-            ):
+            if commits_count() and (_is_autocommit(context) or commits(dialect, args[0])):
                 note_commit()
             return answer
 
+        applying = fenced(call)
         return execute
 
     def _ending(
@@ -406,6 +447,7 @@ class Protection:
                 answer = original(connection, *args, **options)
             except BaseException as error:
                 self._failed(error, phase, watch.end(before), record, began)
+                self._look_at_commit(error, at=phase)
                 raise
             if watch.end(before):
                 self._late(phase, monotonic() - began, cut=True)
@@ -424,10 +466,14 @@ class Protection:
             try:
                 answer = original(*args, **options)
             except BaseException as error:
-                for link in (error, getattr(error, "orig", None)):
+                links = (error, getattr(error, "orig", None))
+                seen = any(getattr(link, PHASE_ATTRIBUTE, "") == DbPhase.COMMIT for link in links)
+                for link in links:
                     with suppress(AttributeError):  # there is none, or it has no room for it
                         setattr(link, PHASE_ATTRIBUTE, DbPhase.COMMIT)
-                _note_failure(error)
+                note_failure(error)
+                if not seen:
+                    self._look_at_commit(error)
                 raise
             # Nothing was prepared: then it was a COMMIT like any other.
             if attempt is None or attempt.commits == noted:
@@ -454,11 +500,22 @@ class Protection:
     ) -> None:
         took = monotonic() - began
         self._mark(error, phase, cut, took)
-        _note_failure(error)
+        note_failure(error)
         if cut:
             self._late(phase, took, cut=True)
         if self.breaking.broke(record, error, took):
             self._refuse_waiters()
+
+    def _look_at_commit(
+        self, error: BaseException, *, at: DbPhase = DbPhase.COMMIT, statement: str = ""
+    ) -> None:
+        """Say so where a COMMIT may have been applied; a plain SELECT has nothing to apply."""
+        if at is not DbPhase.COMMIT or reads(statement):
+            return
+        found = classify(error, phase=DbPhase.COMMIT, dialect=self._dialect.name)
+        if found.outcome is Outcome.AMBIGUOUS:
+            self.unanswered += 1
+            emit(CommitUnanswered, engine=self.name, because=found.because, at=str(here()))
 
     def _mark(self, error: BaseException, phase: DbPhase, cut: str, seconds: float = 0.0) -> None:
         if hasattr(error, PHASE_ATTRIBUTE):
@@ -543,6 +600,14 @@ class OwnConnection:
             if self.dbapi_connection is None:
                 self.dbapi_connection = pool._invoke_creator(self)  # type: ignore[arg-type]  # noqa: SLF001
             self._within(self._dialect.do_ping, seconds)
+
+    def ask(self, statements: Sequence[str], seconds: float) -> list[Any]:
+        """Return the one value that each of `statements` returns; raises what the driver raises."""
+        self.ping(seconds)
+        values: list[Any] = []
+        if self.dbapi_connection is not None:
+            self._within(partial(_ask, statements, values), seconds)
+        return values
 
     def close(self) -> None:
         """Close it, in the time of a rollback at most."""
@@ -683,6 +748,17 @@ def _nothing() -> None:
     return None
 
 
+def _ask(statements: Sequence[str], values: list[Any], connection: Any) -> None:
+    cursor = connection.cursor()
+    try:
+        for statement in statements:
+            cursor.execute(statement)
+            values.append(cursor.fetchone()[0])
+    finally:
+        cursor.close()
+    connection.rollback()
+
+
 def _cut(driver: Driver, held: "ref[Any]") -> None:
     record = held()
     connection = None if record is None else record.dbapi_connection
@@ -700,17 +776,11 @@ def _unwatched(
     try:
         answer = original(*args, **options)
     except BaseException as error:
-        _note_failure(error)
+        note_failure(error)
         raise
     if commits:
         note_commit()
     return answer
-
-
-def _note_failure(error: BaseException) -> None:
-    attempt = current_attempt()
-    if attempt is not None:
-        attempt.failed(error)
 
 
 def _earlier(at: float) -> float:

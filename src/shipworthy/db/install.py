@@ -39,14 +39,29 @@ def guards_all() -> bool:
     return bool(_in_force)
 
 
+# As many processes as this one open connections to the same databases.
+_workers = 1
+
+
+def workers_here() -> int:
+    """Return how many workers serve, as `install` was told; 1 where nobody said."""
+    return _workers
+
+
 def install(
-    settings: DbSettings | None = None, resilience: ResilienceSettings | None = None
+    settings: DbSettings | None = None,
+    resilience: ResilienceSettings | None = None,
+    *,
+    workers: int = 1,
 ) -> Callable[[], None]:
     """Protect every engine of this process on its first use; return what takes it all back.
 
+    `workers` is how many processes like this one serve: their pools share what a server has.
     Does nothing in the mode `off`. An SQLAlchemy that we do not know is left alone, which is said
     by an event: the import of the application does not fail for us.
     """
+    global _workers  # noqa: PLW0603 - of the whole process, and so is this
+    _workers = workers
     chosen = settings or DbSettings()
     if chosen.mode == "off":
         return _nothing

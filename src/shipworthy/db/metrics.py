@@ -53,6 +53,12 @@ CUTS = Metric(
 SLOW = Metric(
     "shipworthy_db_slow_statements_total", "counter", "Statements over the warning.", _LABELS
 )
+UNANSWERED = Metric(
+    "shipworthy_db_unanswered_commits_total",
+    "counter",
+    "COMMITs that were sent and whose answer did not come.",
+    _LABELS,
+)
 
 RERUNS = Metric(
     "shipworthy_tx_reruns_total",
@@ -85,6 +91,7 @@ def db_metrics() -> tuple[tuple[Metric, Reading], ...]:
         (LEAKS, _reading(lambda it: it.leaks)),
         (CUTS, _reading(lambda it: it.cuts)),
         (SLOW, _reading(lambda it: it.slow)),
+        (UNANSWERED, _reading(lambda it: it.unanswered)),
         (RERUNS, lambda: _counts("reruns")),
         (COMMITS, lambda: {(name,): count for name, count in _counts("commits").items()}),
     )

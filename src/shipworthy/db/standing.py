@@ -22,8 +22,13 @@ SHOWN_HOLDERS = 20
 def pool_numbers() -> list[dict[str, Any]]:
     """Return what a glance needs of each database, the first 20 by name; never waits."""
     shown = ("name", "capacity", "in_use", "waiting", "breaker")
-    every = (asdict(protection.statistics()) for protection in protections_here()[:SHOWN_DATABASES])
-    return [{name: numbers[name] for name in shown} for numbers in every]
+    every = (
+        (asdict(protection.statistics()), protection.exceeds)
+        for protection in protections_here()[:SHOWN_DATABASES]
+    )
+    return [
+        {name: numbers[name] for name in shown} | {"exceeds": exceeds} for numbers, exceeds in every
+    ]
 
 
 def describe_databases() -> list[dict[str, Any]]:

@@ -105,11 +105,15 @@ class CommitResolved(Event):
 
 @event(severity=Severity.ERROR)
 class CommitLost(Event):
-    """The answer to a COMMIT was lost, and nobody knows whether it was applied."""
+    """The answer to a COMMIT was lost, and nobody knows whether it was applied.
+
+    `question` is the statement that finds out, '' where there is none.
+    """
 
     unit: Annotated[str, Label]
     operation_id: str
     because: str
+    question: str
 
 
 @final
@@ -228,7 +232,8 @@ async def run_transaction_async(
 ) -> Any:
     """Do as `run_transaction` for an async engine and a coroutine function, cut at the deadline.
 
-    A cancellation ends it at once, also during COMMIT: then nobody asks what became of it.
+    A cancellation ends it at once. During COMMIT nobody asks any more what became of it: that is
+    said by the event `db.commit_lost`, counted as lost, and noted on the `CancelledError`.
     """
     if not isinstance(source, (AsyncEngine, async_sessionmaker)):
         raise Misuse(
@@ -414,6 +419,8 @@ class _Run:
         self._writes = True
         self._question: Question | None = None
         self._broken = self._ended_itself = False
+        # A COMMIT was sent, and what became of it is not known yet.
+        self._undecided = False
         self._did = Attempt()
         self._result: Any = None
 
@@ -437,6 +444,9 @@ class _Run:
                     if isinstance(follows, Done):
                         return self._result
                     self._pause(follows.wait_seconds)
+                except BaseException as cut:
+                    self._cut_off(cut)
+                    raise
                 else:
                     return self._result
 
@@ -492,7 +502,9 @@ class _Run:
         self._phase = DbPhase.COMMIT
         asks = 1.0 if self._question is None else COMMIT_SHARE
         with self._until(time.monotonic() + self._left() * asks):
+            self._undecided = self._writes
             opened.commit()
+        self._undecided = False
         self._phase = None
 
     def _begin(self, connection: Connection) -> None:
@@ -588,6 +600,7 @@ class _Run:
     def _after(self, unit: Unit, error: Exception) -> Next:
         failure = self._failure(error)
         if failure is None:
+            self._undecided = False
             return UnitOver("no database had a part in it")
         first = next(iter(self._did.failures), error.__cause__)
         if failure.outcome is Outcome.APP_STATE and first is not error.__cause__:
@@ -596,13 +609,18 @@ class _Run:
             failure, left_seconds=self._left(), spend=self._target.spend, draw=random.random
         )
         while isinstance(follows, AskDatabase):
-            self._pause(follows.wait_seconds)
-            answer = self._ask()
+            try:
+                self._pause(follows.wait_seconds)
+                answer = self._ask()
+            except BaseException as cut:
+                self._cut_off(cut)
+                raise
             follows = unit.answered(
                 answer, left_seconds=self._left(), spend=self._target.spend, draw=random.random
             )
             if answer in (CommitAnswer.COMMITTED, CommitAnswer.NEVER):
                 self._resolved(answer, error)
+        self._undecided = False
         if isinstance(follows, UnitOver):
             self._end(follows, error)
         elif not isinstance(follows, Done):
@@ -663,15 +681,38 @@ class _Run:
             setattr(error, PHASE_ATTRIBUTE, DbPhase.STATEMENT)
             error.add_note(f"'{self._name}' was not committed: the database says so")
 
+    def _lost(self, because: str) -> str:
+        """Say that nobody knows what became of the COMMIT; return what finds out."""
+        question = "" if self._question is None else self._question.text
+        _commits["lost"] += 1
+        emit(
+            CommitLost,
+            unit=self._name,
+            operation_id=self._operation_id,
+            because=because,
+            question=question,
+        )
+        return question
+
+    def _cut_off(self, cut: BaseException) -> None:
+        """Whoever ends us does not wait for a question to the database; then others must ask."""
+        if not self._undecided:
+            return
+        self._undecided = False
+        question = self._lost("whoever waited for it was cancelled before it was known")
+        cut.add_note(
+            f"in the COMMIT of '{self._name}' (operation {self._operation_id}); whether it was "
+            f"applied is not known, ask: {question or 'for what it would write'}"
+        )
+
     def _end(self, end: UnitOver, error: Exception) -> None:
         if end.lost:
-            _commits["lost"] += 1
-            emit(CommitLost, unit=self._name, operation_id=self._operation_id, because=end.because)
+            question = self._lost(end.because)
             raise LostCommit(
                 self._name,
                 operation_id=self._operation_id,
                 because=end.because,
-                question="" if self._question is None else self._question.text,
+                question=question,
                 error=error,
             ) from error
         if end.applied:

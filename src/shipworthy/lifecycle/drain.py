@@ -122,17 +122,18 @@ class Drain:
         """Note that the service is up; too late once it was told to leave."""
         self._enter(Phase.READY, now)
 
-    def begin(self, now: float) -> None:
+    def begin(self, now: float, *, lame_duck: bool = True) -> None:
         """Begin to leave; a second call changes nothing.
 
         A process that is still starting has no traffic to wait for and goes straight to STOPPING.
+        Without `lame_duck` no new client is waited for: others accept on the same socket.
         """
         if self.phase.leaving:
             return
         self.deadline = now + self.rule.grace_seconds
         if self.phase is Phase.STARTING:
             self._enter(Phase.STOPPING, now)
-        elif self.rule.lame_duck_seconds > 0:
+        elif lame_duck and self.rule.lame_duck_seconds > 0:
             self._enter(Phase.LAME_DUCK, now)
         else:
             self._enter(Phase.DRAINING, now)

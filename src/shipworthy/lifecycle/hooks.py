@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import inspect
+import sys
 import sysconfig
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,8 @@ BECAUSE_CHARACTERS = 300
 
 _OURS = str(Path(__file__).parents[1])
 _LIBRARY = sysconfig.get_path("stdlib")
+# The threads of pools live in these; one without a line of the service's own waits for work.
+_POOLS = (str(Path("concurrent/futures/thread.py")), str(Path("anyio/_backends/_asyncio.py")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,47 @@ def where(task: "asyncio.Task[Any]") -> str:
     The innermost line of the service's own code; where there is none, that of a package, then
     that of the standard library. Only for tasks of the running loop, from its thread.
     """
-    frames = list(_frames(task))
+    return line_of(list(_frames(task)))
+
+
+def where_thread(ident: int) -> str:
+    """Return where the thread with this `ident` stands, as `where` does; from any thread."""
+    return line_of(_frames_of_thread(ident))
+
+
+def threads_at_work(*, of_pools: bool = False) -> list[tuple[str, str]]:
+    """Return name and line of the threads that keep the process from ending, or work for it.
+
+    That is: each with a line of the service's own code, and each that is no daemon; not the
+    calling one, not the main one, and none of a pool that waits for work. `of_pools` are only
+    those of pools with a line of the service's own: requests may wait for them. From any thread.
+    """
+    found = []
+    for thread in threading.enumerate():
+        if thread in (threading.main_thread(), threading.current_thread()):
+            continue
+        frames = _frames_of_thread(thread.ident or 0)
+        own = any(_distance(frame.f_code.co_filename) == 0 for frame in frames)
+        pool = any(frame.f_code.co_filename.endswith(_POOLS) for frame in frames)
+        if (own and pool) if of_pools else (own or not (thread.daemon or pool)):
+            found.append((thread.name, line_of(frames)))
+    return found
+
+
+def _frames_of_thread(ident: int) -> list[FrameType]:
+    frames = []
+    frame = sys._current_frames().get(ident)  # noqa: SLF001 - documented, the only way
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.f_back
+    return frames[::-1]
+
+
+def line_of(frames: list[FrameType]) -> str:
+    """Say the line of interest, by `where`'s rule, of frames from the outermost to the innermost.
+
+    From any thread.
+    """
     if not frames:
         return "no line of Python"
     frame = min(reversed(frames), key=lambda frame: _distance(frame.f_code.co_filename))

@@ -1,6 +1,7 @@
 """The shell around the decisions: it calls the hooks, asks the checks and keeps the times."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -22,9 +23,21 @@ from shipworthy.lifecycle.components import (
 )
 from shipworthy.lifecycle.drain import Drain, DrainFacts, Phase
 from shipworthy.lifecycle.health import Answer, CheckReport, ComponentReport, HealthReport
-from shipworthy.lifecycle.hooks import attempt, explain, leave_behind, where
+from shipworthy.lifecycle.hooks import UNWIND_SECONDS, attempt, explain, leave_behind, where
+from shipworthy.lifecycle.process import (
+    DrainHookFailed,
+    begin_life,
+    call_drain_hook,
+    end_life,
+    leave_life,
+)
+from shipworthy.lifecycle.report import HookReport
 from shipworthy.lifecycle.settings import LifecycleSettings
 from shipworthy.lifecycle.watch import Watch
+from shipworthy.lifecycle.work import Works
+
+# How often is looked whether background work is over; far below any bound of it.
+_LOOK_SECONDS = 0.01
 
 
 @event(severity=Severity.INFO)
@@ -34,23 +47,6 @@ class PhaseChanged(Event):
     before: Annotated[str, Label]
     after: Annotated[str, Label]
     before_seconds: Annotated[float, Measure]
-
-
-@event(severity=Severity.ERROR)
-class DrainHookFailed(Event):
-    """A hook that should run when the drain begins has failed; the drain goes on."""
-
-    hook: str
-    because: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HookReport:
-    """How the stop of one component ended; `because` is empty when it did as it should."""
-
-    name: str
-    took_seconds: float
-    because: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +87,7 @@ class Lifecycle:
         self.settings = settings
         self.drain = Drain(settings.rule, clock.now())
         self.draining = False
+        self.works = Works(now=clock.now)
         self._clock = clock
         self._components: dict[str, Component] = {}
         self._order: list[tuple[Component, ...]] | None = None
@@ -113,6 +110,10 @@ class Lifecycle:
     def phase(self) -> Phase:
         """Return the present phase."""
         return self.drain.phase
+
+    def was_in(self, phase: Phase) -> bool:
+        """Say whether it is, or was, in this very phase."""
+        return any(entered is phase for entered, _ in self.drain.transitions)
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -165,10 +166,11 @@ class Lifecycle:
     def on_drain(self, callback: Callable[[], object]) -> None:
         """Call `callback` once when the drain begins, or now if it has begun.
 
-        It runs in the event loop and must not block; what it raises is stated as an event.
+        It runs in the event loop and must not block; one that is async is background work from then
+        on. What it raises is stated as an event.
         """
         if self.draining:
-            _call_drain_hook(callback)
+            call_drain_hook(callback)
         else:
             self._drain_hooks.append(callback)
 
@@ -191,12 +193,17 @@ class Lifecycle:
             )
         self._order = levels(self._components.values())
         by = self._clock.now() + self.settings.start_seconds
+        if not self._is_within:
+            begin_life(self)
         try:
             for level in self._order:
                 await self._start_level(level, by=by)
         except BaseException:
             # Also when this task is cancelled: what was started is stopped, within its time.
-            await self._stop_components(by=self._clock.now() + self.settings.stop_seconds)
+            by = self._clock.now() + self.settings.stop_seconds
+            await self._end_works(seconds=0.0)
+            await self._stop_components(by=by)
+            end_life(self)
             raise
         self._watch_new = True
         for watch in self._watches.values():
@@ -207,9 +214,12 @@ class Lifecycle:
         self.drain.started(self._clock.now())
         self._announce()
 
-    def begin_drain(self) -> None:
-        """Begin to leave: not ready from now on, and every drain hook is called; once."""
-        self.drain.begin(self._clock.now())
+    def begin_drain(self, *, lame_duck: bool = True) -> None:
+        """Begin to leave: not ready from now on, and every drain hook is called; once.
+
+        Without `lame_duck` the process goes on to DRAINING at once, see `Drain.begin`.
+        """
+        self.drain.begin(self._clock.now(), lame_duck=lame_duck)
         self._announce()
 
     def escalate(self) -> None:
@@ -220,12 +230,24 @@ class Lifecycle:
     def advance(self, facts: DrainFacts) -> Phase:
         """Enter the next phase if it is time, and return the phase; call it every 50 ms or so.
 
-        Components that are not done with their drain hook count as in flight.
+        Components that are not done with their drain hook count as in flight, and so does
+        background work, which is cancelled when its time is over.
         """
-        seen = replace(facts, in_flight=facts.in_flight + self._drains_under_way())
-        self.drain.advance(seen, self._clock.now())
+        if self.phase is Phase.CANCELLING:
+            self.works.cancel(spared=self._component_tasks())
+        else:
+            self.works.cancel_late(spared=self._component_tasks())
+        under_way = self._drains_under_way() + len(self.works)
+        self.drain.advance(replace(facts, in_flight=facts.in_flight + under_way), self._clock.now())
         self._announce()
         return self.phase
+
+    def drains_under_way(self) -> list[tuple[str, str]]:
+        """Return the components that are not done with their drain, each with its line."""
+        found = [(name, where(task)) for name, task in self._drains.items() if not task.done()]
+        for other in self._within:
+            found += other.drains_under_way()
+        return found
 
     async def stop(self) -> StopReport:
         """Stop every component, in the reverse of the start, each within its time and the rest.
@@ -253,7 +275,7 @@ class Lifecycle:
         """Say whether this process has come up; once it has, that stays so."""
         if self._started_once:
             return Answer(ok=True)
-        if not any(phase is Phase.READY for phase, _ in self.drain.transitions):
+        if not self.was_in(Phase.READY):
             return Answer(ok=False, because="draining" if self.draining else "starting")
         answer = self._judged("started", while_unknown=False)
         self._started_once = answer.ok
@@ -345,7 +367,11 @@ class Lifecycle:
         await leave_behind(*self._watching)
         # With a drain before it, the drain hooks have had their time in it.
         hooks = await self._end_drains(seconds=0.0 if drained else (by - self._clock.now()) / 2)
+        # And so has background work, which may use what the components are.
+        hooks += await self._end_works(seconds=0.0 if drained else (by - self._clock.now()) / 2)
         hooks += await self._stop_components(by=by)
+        end_life(self)
+        self.works.forget()
         ended = self._clock.now()
         self.drain.stopped(ended)
         self._announce()
@@ -377,6 +403,28 @@ class Lifecycle:
             emit(DrainHookFailed, hook=name, because=because)
             reports.append(HookReport(name=name, took_seconds=took_seconds, because=because))
         return reports
+
+    async def _end_works(self, *, seconds: float) -> list[HookReport]:
+        works = self.works
+        if not len(works):
+            return []
+        began = self._clock.now()
+        await _until_empty(works, seconds)
+        works.cancel(spared=self._component_tasks())
+        await _until_empty(works, UNWIND_SECONDS)
+        took_seconds = self._clock.now() - began
+        return [
+            HookReport(
+                name=f"background {work.name}",
+                took_seconds=took_seconds,
+                because=f"it was not done and stands at {work.stands}",
+            )
+            for work in works.describe()
+        ]
+
+    def _component_tasks(self) -> set[asyncio.Task[Any] | None]:
+        """Return the tasks that components live in: they are ended by the stop."""
+        return {component.task() for component in self._components.values() if component.task}
 
     async def _stop_components(self, *, by: float) -> list[HookReport]:
         reports: list[HookReport] = []
@@ -442,7 +490,9 @@ class Lifecycle:
                 for task in self._drains.values():
                     task.get_loop().call_soon(task.cancel)
         if begun:
+            self.works.leave()
             self._begin_to_leave()
+            leave_life(self)
 
     def _begin_to_leave(self) -> None:
         for task in self._starting:
@@ -453,7 +503,7 @@ class Lifecycle:
                     _drain(component.name, component.drain)
                 )
         for callback in self._drain_hooks:
-            _call_drain_hook(callback)
+            call_drain_hook(callback)
         for other in self._within:
             other.begin_drain()
 
@@ -480,12 +530,11 @@ async def _drain(name: str, hook: Hook) -> None:
         emit(DrainHookFailed, hook=name, because=explain(error))
 
 
-def _call_drain_hook(callback: Callable[[], object]) -> None:
-    try:
-        callback()
-    except Exception as error:  # noqa: BLE001 - stated as an event; the drain must go on
-        name = getattr(callback, "__qualname__", repr(callback))
-        emit(DrainHookFailed, hook=name, because=explain(error))
+async def _until_empty(works: Works, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while len(works):  # noqa: ASYNC110 - threads have some too
+                await asyncio.sleep(_LOOK_SECONDS)
 
 
 def _stop_seconds(level: list[Component]) -> float:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from enum import StrEnum
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -108,8 +109,8 @@ def told(facts: object, *, status: int = 200, media: str = JSON) -> Response:
 def schema_of(kind: Any) -> Schema:
     """Return the JSON Schema of a dataclass, so that what is said of an answer is what it has.
 
-    Knows the types facts are made of: scalars, sequences and mappings of one type, and unions.
-    Raises `TypeError` for others.
+    Knows the types facts are made of: scalars, texts of a few, sequences and mappings of one type,
+    and unions. Raises `TypeError` for others.
     """
     if kind in _SCALARS:
         return _SCALARS[kind]
@@ -123,6 +124,8 @@ def schema_of(kind: Any) -> Schema:
             "required": names,
             "additionalProperties": False,
         }
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return {"enum": [member.value for member in kind]}
     origin, arguments = get_origin(kind), get_args(kind)
     if isinstance(origin, type) and issubclass(origin, Sequence):
         return {"type": "array", "items": schema_of(arguments[0])}

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from typing import Any, Protocol
 
 from shipworthy.errors import Misuse, Rejected
-from shipworthy.lifecycle import Answer
+from shipworthy.lifecycle import Answer, Phase, ResourceReport
 
 _NAMES_SHOWN = 10
 
@@ -15,9 +15,11 @@ _NAMES_SHOWN = 10
 class WorkerFacts:
     """One worker process as the supervisor last heard of it.
 
-    `generation` is which process in the worker's place it is, counted from 1. `blocked` says what
+    `generation` counts the workers of the service in the order of their starts, `restarts` those
+    that were in this one's place before it. `requests` is what it has served. `blocked` says what
     is known of an event loop that stands, and is empty while it moves. `health` is the worker's own
-    `HealthReport.to_dict()` with the numbers of its `databases`, empty before the first one.
+    `HealthReport.to_dict()` with the numbers of its `databases` and the reports of its `resources`,
+    empty before the first one.
     """
 
     pid: int
@@ -30,13 +32,36 @@ class WorkerFacts:
     restarts: int
     health: Mapping[str, Any]
     blocked: str = ""
+    requests: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedFacts:
+    """A worker process that is no more.
+
+    `end` is one word, the label of the metric: lost, failed, replaced, recycled, wedged, forced,
+    dropped, surplus, told or drained. `took_seconds` is from its being told to its end, `report`
+    what held it up meanwhile.
+    """
+
+    pid: int
+    generation: int
+    end: str
+    because: str
+    ended_wall: float
+    took_seconds: float
+    report: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceFacts:
     """The whole service at one instant.
 
-    `version` is Shipworthy's, `started_wall` is in Unix seconds.
+    `version` is Shipworthy's, `started_wall` is in Unix seconds. `wanted` is how many workers there
+    are to be, `replacing` how many of them are still to be replaced by a successor. `ended` are the
+    last ten that ended, the latest first. `listens` are the addresses of the app, one that was
+    handed over (systemd) with its name. `limits` says in a line each what the service may use,
+    `resources` how near to its limit each is.
     """
 
     target: str
@@ -48,6 +73,17 @@ class ServiceFacts:
     ready: Answer
     startup: Answer
     workers: tuple[WorkerFacts, ...]
+    wanted: int = 1
+    replacing: int = 0
+    ended: tuple[EndedFacts, ...] = ()
+    listens: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+    resources: tuple[ResourceReport, ...] = ()
+
+    @property
+    def serving(self) -> int:
+        """Return how many workers serve: they are ready, by their phase."""
+        return sum(worker.phase == Phase.READY for worker in self.workers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +210,7 @@ class Operated(Protocol):
         ...
 
     async def command(self, name: str) -> str:
-        """Do `name` (`drain`) and return a sentence that says what happens now.
+        """Do `name` (`drain`, `restart`) and return a sentence that says what happens now.
 
         Raises `ShipworthyError` with a sentence when it cannot be done.
         """

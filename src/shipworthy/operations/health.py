@@ -5,16 +5,24 @@ keep its form because tools read it, and promise no standard.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from shipworthy.lifecycle import Answer
+from shipworthy.lifecycle import Answer, Level
 from shipworthy.operations.facts import ServiceFacts, WorkerFacts
 from shipworthy.redact import redact
 from shipworthy.resilience import BreakerState
 
 HEALTH_JSON = "application/health+json"
 
+_ENDED_SHOWN = 3
+_LEVELS: dict[str, Literal["pass", "warn", "fail"]] = {
+    Level.OK: "pass",
+    Level.WARN: "warn",
+    Level.ACT: "fail",
+    Level.EMERGENCY: "fail",
+}
 _REFUSING = frozenset({BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.ISOLATED})
 
 Status = Literal["pass", "warn", "fail"]
@@ -41,16 +49,19 @@ def judge_status(facts: ServiceFacts) -> Status:
     """Judge the whole: `fail` takes no traffic, `warn` takes it but something is wrong.
 
     A dependency that is down warns only, unless its check belongs to readiness: then the answer
-    about readiness says so. A breaker that refuses calls to a database warns too.
+    about readiness says so. A breaker that refuses calls to a database warns too, and so do fewer
+    workers than are wanted and a resource near to its limit.
     """
     if not (facts.live.ok and facts.ready.ok):
         return "fail"
-    wrong = any(
+    wrong = facts.serving < facts.wanted or any(
         worker.blocked
         or any(check["status"] == "fail" for check in checks_of(worker))
         or any(standing(pool) == "warn" for pool in pools_of(worker))
+        or any(report["level"] != Level.OK for report in resources_of(worker))
         for worker in facts.workers
     )
+    wrong = wrong or any(report.level is not Level.OK for report in facts.resources)
     return "warn" if wrong else "pass"
 
 
@@ -68,6 +79,9 @@ def health_document(facts: ServiceFacts, *, now_wall: float, detailed: bool) -> 
             _said("live", facts.live),
             _said("ready", facts.ready),
             _said("started", facts.startup),
+            *_replaced(facts, now_wall),
+            *(f"listens at {address}" for address in facts.listens),
+            *facts.limits,
         ],
         "checks": _checks(facts, now_wall),
     }
@@ -88,9 +102,16 @@ def pools_of(worker: WorkerFacts) -> Sequence[Mapping[str, Any]]:
     return pools
 
 
+def resources_of(worker: WorkerFacts) -> Sequence[Mapping[str, Any]]:
+    """Return the resources of the worker's own as it sent them; none before its first report."""
+    resources: Sequence[Mapping[str, Any]] = worker.health.get("resources", ())
+    return resources
+
+
 def standing(pool: Mapping[str, Any]) -> Literal["pass", "warn"]:
-    """Judge a database by its breaker: one that refuses, or tries whether it may, is a warning."""
-    return "warn" if pool["breaker"] in _REFUSING else "pass"
+    """Judge a database: a breaker that refuses or tries whether it may is a warning, and so are
+    pools that may ask for more connections than the server has."""
+    return "warn" if pool["breaker"] in _REFUSING or pool.get("exceeds") else "pass"
 
 
 def _said(question: str, answer: Answer) -> str:
@@ -98,9 +119,33 @@ def _said(question: str, answer: Answer) -> str:
     return f"{question}: {'yes' if answer.ok else 'no'}{because}"
 
 
+def _replaced(facts: ServiceFacts, now_wall: float) -> list[str]:
+    """Say in notes which workers go and why the last ones went."""
+    notes = [
+        f"worker {ended.pid} ended {now_wall - ended.ended_wall:.0f} s ago, {ended.end}: "
+        f"{redact(ended.because)}"
+        for ended in facts.ended[:_ENDED_SHOWN]
+    ]
+    if facts.replacing:
+        notes.insert(0, f"workers still to be replaced: {facts.replacing}")
+    return notes
+
+
 def _checks(facts: ServiceFacts, now_wall: float) -> dict[str, list[dict[str, Any]]]:
     """The draft's `component:measurement` keys, each with one entry for each worker."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[dict[str, Any]]] = {
+        "workers:serving": [
+            {
+                "componentType": "system",
+                "status": "warn" if facts.serving < facts.wanted else "pass",
+                "observedValue": facts.serving,
+                "observedUnit": "workers",
+                "wanted": facts.wanted,
+            }
+        ]
+    }
+    for report in facts.resources:
+        _add_resource(found, asdict(report))
     for worker in facts.workers:
         heartbeat: dict[str, Any] = {
             "componentId": str(worker.pid),
@@ -127,8 +172,11 @@ def _checks(facts: ServiceFacts, now_wall: float) -> dict[str, list[dict[str, An
             if check["output"]:
                 entry["output"] = redact(check["output"])
             found.setdefault(f"{check['name']}:responseTime", []).append(entry)
+        for of_worker in resources_of(worker):
+            _add_resource(found, of_worker, worker.pid)
         for pool in pools_of(worker):
             key = f"database {pool['name']}:connectionsInUse"
+            said = {"output": pool["exceeds"]} if pool.get("exceeds") else {}
             found.setdefault(key, []).append(
                 {
                     "componentId": str(worker.pid),
@@ -140,9 +188,33 @@ def _checks(facts: ServiceFacts, now_wall: float) -> dict[str, list[dict[str, An
                     "capacity": pool["capacity"],
                     "waiting": pool["waiting"],
                     "breaker": pool["breaker"],
+                    **said,
                 }
             )
     return found
+
+
+def _add_resource(
+    found: dict[str, list[dict[str, Any]]], report: Mapping[str, Any], pid: int | None = None
+) -> None:
+    """Add how near to its limit a resource is, where that is known."""
+    if report["ratio"] is None:
+        return
+    entry: dict[str, Any] = {
+        "componentType": "system",
+        "status": _LEVELS[report["level"]],
+        "observedValue": round(report["ratio"], 4),
+        "observedUnit": "ratio",
+        # The draft lets a check carry more: what the ratio is made of.
+        "used": report["used"],
+        "limit": report["limit"],
+        "unit": report["unit"],
+    }
+    if pid is not None:
+        entry["componentId"] = str(pid)
+    if report["because"]:
+        entry["output"] = redact(report["because"])
+    found.setdefault(f"{report['resource']}:usedRatio", []).append(entry)
 
 
 def _instant(wall: float) -> str:

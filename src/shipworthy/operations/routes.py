@@ -233,6 +233,11 @@ def _api(service: Operated, values: Sequence[Value]) -> tuple[Endpoint, ...]:
         emit(OperatorCommanded, command="drain", client=asked.client, outcome=sentence)
         return told(CommandReply(detail=sentence), status=202)
 
+    async def restart(asked: Asked) -> Response:
+        sentence = await service.command("restart")
+        emit(OperatorCommanded, command="restart", client=asked.client, outcome=sentence)
+        return told(CommandReply(detail=sentence), status=202)
+
     async def openapi(asked: Asked) -> Response:
         return told(openapi_document(asked.endpoints, version=__version__))
 
@@ -270,6 +275,15 @@ def _api(service: Operated, values: Sequence[Value]) -> tuple[Endpoint, ...]:
                 Reply(status=202, says="The drain has begun.", schema=schema_of(CommandReply)),
             ),
             answer=drain,
+        ),
+        Endpoint(
+            path="/api/restart",
+            method="POST",
+            summary="Replace every worker by one with the code of now, one after the other",
+            replies=(
+                Reply(status=202, says="The first is replaced.", schema=schema_of(CommandReply)),
+            ),
+            answer=restart,
         ),
         Endpoint(
             path="/api/openapi.json",

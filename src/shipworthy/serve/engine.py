@@ -9,13 +9,14 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set as AbstractSet
 from email.utils import formatdate
 from typing import Any, Protocol
 
 import uvicorn
 
 from shipworthy.serve.protocol import Census, Connections, LeavingHttpProtocol
+from shipworthy.web import spread_seconds
 
 # A request head that has not ended this long after the listeners closed is given up (L18); its
 # limit while serving belongs to the protocol guard.
@@ -35,6 +36,10 @@ class ServerEngine(Protocol):
 
     def quiet_seconds(self) -> float:
         """Return how long ago the last request began."""
+        ...
+
+    def served(self) -> int:
+        """Return how many requests have been answered so far."""
         ...
 
     def begin_leaving(self) -> None:
@@ -59,8 +64,16 @@ class ServerEngine(Protocol):
         """
         ...
 
-    def cancel(self) -> None:
-        """Cancel what is still being answered."""
+    def close_websockets(self, *, drain_seconds: float) -> None:
+        """Tell the websockets to come back elsewhere (1012), spread over a part of the drain.
+
+        To be called again and again: one whose handshake ended since then is told at once, and with
+        no time left all are.
+        """
+        ...
+
+    def cancel(self, *, spared: AbstractSet["asyncio.Task[Any] | None"] = frozenset()) -> None:
+        """Cancel what is still being answered, but for the tasks in `spared`."""
         ...
 
     async def close(self) -> None:
@@ -98,6 +111,7 @@ class UvicornEngine:
         self._listening: list[tuple[asyncio.Server, socket.socket]] = []
         self._date: asyncio.TimerHandle | None = None
         self._taking: set[asyncio.Task[Any]] = set()
+        self._told: set[Any] = set()
         self._handshake = {"ssl_handshake_timeout": HALF_HEAD_SECONDS} if tls else {}
         self._state: dict[str, Any] = {}
 
@@ -113,12 +127,18 @@ class UvicornEngine:
         self._tick()
         for sock in sockets:
             server = await loop.create_server(
-                self._connection,
+                self._accepted,
                 sock=sock.dup(),
                 ssl=self._config.ssl,
                 backlog=self._config.backlog,
             )
             self._listening.append((server, sock))
+
+    def _accepted(self) -> LeavingHttpProtocol:
+        connection = self._connection()
+        if self._config.ssl is not None:
+            self._connections.accepted[connection] = asyncio.get_running_loop().time()
+        return connection
 
     def _connection(self) -> LeavingHttpProtocol:
         return LeavingHttpProtocol(self._config, self._connections, self._state)
@@ -132,12 +152,18 @@ class UvicornEngine:
 
     def census(self, *, fresh_seconds: float = 0.0) -> Census:
         """Count the open connections."""
-        since = asyncio.get_running_loop().time() - fresh_seconds
-        return self._connections.census(fresh_since=since)
+        now = asyncio.get_running_loop().time()
+        return self._connections.census(
+            fresh_since=now - fresh_seconds, shaking_since=now - HALF_HEAD_SECONDS
+        )
 
     def quiet_seconds(self) -> float:
         """Return how long ago the last request began."""
         return asyncio.get_running_loop().time() - self._connections.last_request_at
+
+    def served(self) -> int:
+        """Return how many requests have been answered so far."""
+        return self._connections.total_requests
 
     def begin_leaving(self) -> None:
         """From now on each answer ends its connection."""
@@ -163,9 +189,6 @@ class UvicornEngine:
                 for one in accepted:
                     self._take_over(one)
             sock.close()
-        for connection in list(self._connections.connections):
-            if not isinstance(connection, LeavingHttpProtocol):
-                connection.shutdown()  # a websocket closes with 1012, service restart
 
     def _take_over(self, accepted: socket.socket) -> None:
         """Serve an accepted connection; its TLS handshake is waited for by nobody."""
@@ -199,9 +222,35 @@ class UvicornEngine:
         for connection in self._https():
             connection.cut_if_asking_since(instant)
 
-    def cancel(self) -> None:
-        """Cancel what is still being answered."""
-        for task in list(self._connections.tasks):
+    def close_websockets(self, *, drain_seconds: float) -> None:
+        """Close the websockets with 1012, see `ServerEngine`."""
+        fresh = [
+            connection
+            for connection in self._connections.connections
+            if not isinstance(connection, LeavingHttpProtocol)
+            and (connection not in self._told or not drain_seconds)
+            # One in the middle of its handshake would get a 500.
+            and getattr(connection, "handshake_complete", True)
+        ]
+        loop = asyncio.get_running_loop()
+        after = spread_seconds(len(fresh), drain_seconds=0.0 if self._told else drain_seconds)
+        for connection, seconds in zip(fresh, after, strict=True):
+            self._told.add(connection)
+            if drain_seconds:
+                loop.call_later(seconds, self._close_websocket, connection)
+            else:  # before its task is cancelled, which comes next
+                self._close_websocket(connection)
+
+    def _close_websocket(self, connection: Any) -> None:
+        transport: asyncio.Transport = connection.transport
+        if not transport.is_closing():
+            connection.shutdown()  # says 1012, service restart
+
+    def cancel(self, *, spared: AbstractSet["asyncio.Task[Any] | None"] = frozenset()) -> None:
+        """Cancel what is still being answered, but for the tasks in `spared`."""
+        for connection in self._https():
+            connection.linger_after_answer()
+        for task in self._connections.tasks - spared:
             task.cancel("shutdown")
 
     async def close(self) -> None:

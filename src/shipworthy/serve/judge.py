@@ -1,5 +1,6 @@
 """What the service's state means for the three questions: live, ready, started. Pure."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,10 @@ STALE_SECONDS = 2.0
 # Kubernetes restarts on liveness: only for a loop that has stood still for as long as its own
 # default probe needs to give up three times.
 WEDGED_SECONDS = 30.0
+# A supervisor that looks ten times a second and has not for this long did not run.
+PAUSE_SECONDS = 1.0
+# What others wrote is shown, and no novel of it.
+_WORDS_MAX = 300
 
 
 @dataclass(slots=True)
@@ -26,8 +31,14 @@ class WorkerSeen:
     in_flight: int = 0
     connections: int = 0
     rss_bytes: int = 0
+    requests: int = 0
+    # With how many requests it has served its time; 0 is never.
+    requests_max: int = 0
     serving: bool = False
     health: Mapping[str, Any] = field(default_factory=dict)
+    # Since when its own watcher has seen its loop stand, and where.
+    stands_since: float = math.inf
+    stands_at: str = ""
 
     def hear(self, state: Mapping[str, Any]) -> None:
         """Take over what the worker says of itself in a heartbeat."""
@@ -37,15 +48,81 @@ class WorkerSeen:
         self.in_flight = state["in_flight"]
         self.connections = state["connections"]
         self.rss_bytes = state["rss_bytes"]
+        self.requests = state["requests"]
+        self.stands_since, self.stands_at = math.inf, ""
         self.health = state["health"]
+
+    def pardon(self, seconds: float, now: float) -> None:
+        """Forget `seconds` of silence in which we ourselves did not listen."""
+        self.heard_at = min(self.heard_at + seconds, now)
+        if self.stands_since < math.inf:
+            self.stands_since = min(self.stands_since + seconds, now)
+
+    def watch(self, found: Mapping[str, Any], now: float) -> None:
+        """Take over what its watcher says of its loop: for how long it has stood, and where."""
+        seconds = float(found["blocked_seconds"])
+        self.stands_since = now - seconds if seconds > 0 else math.inf
+        self.stands_at = _standing(found) if seconds > 0 else ""
+
+
+def requests_max(most: int, *, jitter_ratio: float, draw: float) -> int:
+    """Return with how many requests a worker has served its time; 0 is never.
+
+    `draw` is from [0, 1): workers that began together are not due together.
+    """
+    return max(1, round(most * (1.0 - jitter_ratio * draw))) if most else 0
+
+
+def worn(worker: WorkerSeen) -> str:
+    """Return why the worker has served its time, or '' while it has not."""
+    if 0 < worker.requests_max <= worker.requests:
+        return f"it has served {worker.requests:,} requests"
+    return ""
+
+
+def pause(last_look: float, now: float) -> float:
+    """Return for how many seconds we ourselves did not run, by when we last looked.
+
+    The silence of that time is nobody's fault: after a SIGSTOP, in a frozen container or on a
+    machine that was suspended, all that was said meanwhile is still to be read.
+    """
+    gap = now - last_look
+    return gap if gap > PAUSE_SECONDS else 0.0
+
+
+def silent_seconds(worker: WorkerSeen, now: float) -> float:
+    """Return for how long nothing was heard of a serving worker."""
+    return now - worker.heard_at if worker.serving else 0.0
 
 
 def blocked(worker: WorkerSeen, now: float) -> str:
-    """Return why the worker's silence is a finding, or '' while it is none."""
-    silent_seconds = now - worker.heard_at
-    if worker.serving and silent_seconds > STALE_SECONDS:
-        return f"its event loop has not moved for {silent_seconds:.1f} s"
-    return ""
+    """Return what is known of a loop that stands, or '' while nothing is.
+
+    Its own watcher says it early, silence says it after `STALE_SECONDS`.
+    """
+    seconds = silent_seconds(worker, now)
+    if seconds <= STALE_SECONDS:
+        seconds = now - worker.stands_since
+    if not worker.serving or seconds <= 0:
+        return ""
+    stands = f"; it stands at {worker.stands_at}" if worker.stands_at else ""
+    return f"its event loop has not moved for {seconds:.1f} s{stands}"
+
+
+def standing(workers: Sequence[WorkerSeen], now: float) -> dict[int, tuple[float, str]]:
+    """Return the workers whose loop stands by generation: for how long, and what is known."""
+    return {
+        worker.generation: (silent_seconds(worker, now), because)
+        for worker in workers
+        if (because := blocked(worker, now))
+    }
+
+
+def phase(workers: Sequence[WorkerSeen], *, leaving: bool) -> Phase:
+    """Return the phase of the whole: ready with the first, as far on its way out as the last."""
+    if leaving:
+        return min((Phase(w.phase) for w in workers), key=tuple(Phase).index, default=Phase.STOPPED)
+    return Phase.READY if any(w.phase == Phase.READY for w in workers) else Phase.STARTING
 
 
 def live(workers: Sequence[WorkerSeen], now: float) -> Answer:
@@ -56,17 +133,22 @@ def live(workers: Sequence[WorkerSeen], now: float) -> Answer:
     return Answer(ok=True)
 
 
-def ready(workers: Sequence[WorkerSeen], now: float, *, leaving: bool) -> Answer:
-    """Answer readiness: not leaving, and at least one worker says it is ready and moves."""
+def ready(
+    workers: Sequence[WorkerSeen], now: float, *, leaving: bool, last_end: str = ""
+) -> Answer:
+    """Answer readiness: not leaving, and at least one worker says it is ready and moves.
+
+    `last_end` is how the last worker ended that nobody had told to; it explains why none serves.
+    """
     if leaving:
         return Answer(ok=False, because="draining")
-    because = "no worker runs"
+    after = f"; the last one ended because {last_end}" if last_end else ""
+    because = f"no worker runs{after}"
     for worker in workers:
-        silence = blocked(worker, now)
-        if silence:
-            because = f"worker {worker.pid}: {silence}"
+        if silent_seconds(worker, now) > STALE_SECONDS:
+            because = f"worker {worker.pid}: {blocked(worker, now)}"
         elif not worker.serving:
-            because = "starting"
+            because = f"starting{after}"
         elif worker.ready:
             return Answer(ok=True)
         else:
@@ -79,3 +161,11 @@ def startup(*, ever_ready: bool) -> Answer:
     if ever_ready:
         return Answer(ok=True)
     return Answer(ok=False, because="starting")
+
+
+def _standing(found: Mapping[str, Any]) -> str:
+    where = str(found.get("where", ""))[:_WORDS_MAX]
+    route = str(found.get("route", ""))[:_WORDS_MAX]
+    request_id = str(found.get("request_id", ""))[:_WORDS_MAX]
+    request = " ".join(part for part in (route, request_id) if part)
+    return f"{where} (request {request})" if where and request else where

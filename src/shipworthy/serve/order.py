@@ -18,7 +18,20 @@ class Order:
     channel_fd: int
     listen_fds: tuple[int, ...]
     generation: int
+    # How many are to serve; each may have to share what a database has with so many.
+    workers: int = 1
+    # A datagram socket on which the worker's watcher says that the event loop stands, and where;
+    # -1 is none.
+    watch_fd: int = -1
     survey: bool = False
+    # The sockets were handed over: whoever did so goes on listening when the service leaves.
+    keep_listening: bool = False
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """Return the descriptors that the worker is handed."""
+        watch = () if self.watch_fd < 0 else (self.watch_fd,)
+        return (self.channel_fd, *watch, *self.listen_fds)
 
     def to_text(self) -> str:
         """Render as the worker's argument."""

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from typing_extensions import override
 from uvicorn import Config
@@ -57,11 +58,17 @@ class Connections(ServerState):
         self.last_request_at = 0.0
         self.head_bytes = head_bytes
         self.shaking = 0  # TLS handshakes of connections that were taken over from the kernel
+        # When connections were accepted whose TLS handshake is not over. Of one that fails nobody
+        # tells us, but then nothing else refers to it.
+        self.accepted: WeakKeyDictionary[LeavingHttpProtocol, float] = WeakKeyDictionary()
 
-    def census(self, *, fresh_since: float = math.inf) -> "Census":
-        """Count the open connections by what they are doing; takes microseconds per connection."""
+    def census(self, *, fresh_since: float = math.inf, shaking_since: float = math.inf) -> "Census":
+        """Count the open connections by what they are doing; takes microseconds per connection.
+
+        A TLS handshake counts as asking when it began after `shaking_since`.
+        """
         idle = fresh = busy = upgraded = 0
-        asking = self.shaking
+        asking = self.shaking + sum(at > shaking_since for at in self.accepted.values())
         for connection in self.connections:
             if not isinstance(connection, LeavingHttpProtocol):
                 upgraded += 1
@@ -97,6 +104,22 @@ class Census:
         return self.idle + self.fresh + self.asking + self.busy + self.upgraded
 
 
+class _Lingering:
+    """Stands in for the transport towards one answer: to close is to linger."""
+
+    def __init__(self, connection: "LeavingHttpProtocol") -> None:
+        self._connection = connection
+
+    def write(self, data: bytes) -> None:
+        self._connection.transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._connection.transport.is_closing()
+
+    def close(self) -> None:
+        self._connection.linger()
+
+
 class LeavingHttpProtocol(HttpToolsProtocol):
     """An HTTP/1.1 connection that, once the worker leaves, ends with its next answer.
 
@@ -122,12 +145,18 @@ class LeavingHttpProtocol(HttpToolsProtocol):
         self._received_bytes = 0
         self._refused = False
 
+    @override
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        # Over TLS, this is when the handshake is over.
+        self.server_state.accepted.pop(self, None)
+        super().connection_made(transport)
+
     @property
     def answering(self) -> bool:
         """Whether an answer is being made on this connection."""
         # uvicorn types it as always there; before the first request it is None.
         cycle: RequestResponseCycle | None = self.cycle
-        return (cycle is not None and not cycle.response_complete) or self.unsent
+        return (cycle is not None and not cycle.response_complete) or self.unsent or self._refused
 
     @property
     def unsent(self) -> bool:
@@ -182,12 +211,26 @@ class LeavingHttpProtocol(HttpToolsProtocol):
         client = self.client[0] if self.client else ""
         emit(RequestUnreadable, request_id=request_id, client=client, status=status)
         self.transport.write(unreadable(status, detail, request_id))
-        # Closed at once, what the client still sends would reset the connection and with it the
-        # answer that it has not read (RFC 9112, 9.6): so it is read and thrown away for a moment.
+        self.linger()
+
+    def linger(self) -> None:
+        """Close after the answer, though the request has not ended.
+
+        Closed at once, what the client still sends would reset the connection and with it the
+        answer that it has not read (RFC 9112, 9.6): so it is read and thrown away for a moment.
+        """
+        if self._refused or self.transport.is_closing():
+            return
         self._refused = True
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+    def linger_after_answer(self) -> None:
+        """Let the answer that is being made end with `linger` if its request has not ended."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and cycle.more_body and not cycle.response_complete:
+            cycle.transport = _Lingering(self)  # type: ignore[assignment]  # all that is used of it
 
     @override
     def on_response_complete(self) -> None:

@@ -15,19 +15,24 @@ from typing import Any
 # Every room that has a section registers it when it is imported, and this imports them all.
 import shipworthy.assembly  # noqa: F401
 from shipworthy.errors import SettingsInvalid, StartFailed, TargetInvalid
-from shipworthy.lifecycle import Exit, LifecycleSettings, Signal, heard_early
+from shipworthy.lifecycle import Exit, LifecycleSettings, Signal, cpu_count_allowed, heard_early
 from shipworthy.operations import OperationsSettings
 from shipworthy.redact import printable, redact
 from shipworthy.serve.channel import Channel
+from shipworthy.serve.handed import OPERATIONS, Handed, take_handed
 from shipworthy.serve.order import Order
 from shipworthy.serve.reload import code_changes
 from shipworthy.serve.settings import ServeSettings
 from shipworthy.serve.sockets import address_of, listen_tcp, listen_unix, remove_unix
 from shipworthy.serve.supervision import Leave, SupervisionRule
 from shipworthy.serve.supervisor import ReadyFacts, Supervisor, start_worker
+from shipworthy.serve.systemd import Notifier, notifier_from
 from shipworthy.serve.target import entrypoint, parse_target
 from shipworthy.settings import Loaded, load
 from shipworthy.telemetry import start_logging
+
+# Eight heartbeats; a worker that was only short of CPU must not be ended for it.
+_WEDGED_SECONDS_MIN = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +56,16 @@ def run(options: RunOptions) -> int:
     early = heard_early(Signal.SIGTERM, Signal.SIGINT)
     directory = Path.cwd()
     try:
+        # First of all: what we open ourselves must not be taken for what was handed over.
+        handed = take_handed(os.environ)
+        notifier = notifier_from(os.environ)
         target = options.target or entrypoint(directory)
         parse_target(target)
         settings = load(file=options.config, directory=directory, overrides=options.overrides)
         _refuse_impossible(settings)
-        return _serve(options, target, directory, settings, early)
+        return _serve(
+            options, target, directory, settings, early=early, handed=handed, notifier=notifier
+        )
     except TargetInvalid as error:
         return _say(error, Exit.MISUSE)
     except SettingsInvalid as error:
@@ -130,18 +140,28 @@ async def _survey(
 
 
 def _serve(
-    options: RunOptions, target: str, directory: Path, settings: Loaded, early: Sequence[int]
+    options: RunOptions,
+    target: str,
+    directory: Path,
+    settings: Loaded,
+    *,
+    early: Sequence[int],
+    handed: Sequence[Handed],
+    notifier: Notifier | None,
 ) -> int:
     serve = settings.of(ServeSettings)
     operations = settings.of(OperationsSettings)
     lifecycle = settings.of(LifecycleSettings)
     tls = bool(serve.tls_cert)
-    operations_sockets = listen_tcp(
+    for_app = [one for one in handed if one.name != OPERATIONS]
+    operations_sockets = [one.sock for one in handed if one.name == OPERATIONS] or listen_tcp(
         operations.host, operations.port, backlog=128, option="--ops-port"
     )
     inode = 0
     try:
-        if serve.uds:
+        if for_app:
+            sockets = [one.sock for one in for_app]
+        elif serve.uds:
             sockets = [listen_unix(Path(serve.uds), backlog=serve.backlog)]
             inode = Path(serve.uds).stat().st_ino
         else:
@@ -150,6 +170,9 @@ def _serve(
         for sock in operations_sockets:
             sock.close()
         raise
+    listens = [address_of(sock, tls=tls) for sock in sockets]
+    if for_app:
+        listens = [f"{at} {one.origin}" for at, one in zip(listens, for_app, strict=True)]
     url, operations_url = address_of(sockets[0], tls=tls), address_of(operations_sockets[0])
     token = operations.token.reveal() or secrets.token_urlsafe(24)
     said_ready = False
@@ -159,7 +182,13 @@ def _serve(
         if said_ready:
             return
         said_ready = True
-        facts = ReadyFacts(url=url, operations_url=operations_url, token=token, pid=pid)
+        facts = ReadyFacts(
+            url=url,
+            operations_url=operations_url,
+            token=token,
+            pid=pid,
+            listens=tuple(listens),
+        )
         (options.on_ready or _announce)(facts)
 
     supervisor = Supervisor(
@@ -171,12 +200,18 @@ def _serve(
         rule=SupervisionRule(
             start_seconds=lifecycle.start_seconds,
             grace_seconds=lifecycle.grace_seconds,
+            workers=serve.workers or cpu_count_allowed(),
+            wedged_seconds=serve.wedged_seconds,
+            recycle_interval_seconds=serve.recycle_interval_seconds,
             waits_for_change=options.reload,
         ),
         sockets=sockets,
         operations_sockets=operations_sockets,
         token=token,
         on_ready=ready,
+        keep_listening=bool(for_app),
+        listens=listens,
+        notifier=notifier,
     )
     stop_logging = start_logging(settings)
     try:
@@ -184,7 +219,7 @@ def _serve(
         left = asyncio.run(supervisor.run(changes, early=early))
     finally:
         stop_logging()
-        if serve.uds:
+        if inode:
             remove_unix(Path(serve.uds), inode=inode)
     return _farewell(left, target)
 
@@ -207,7 +242,8 @@ def _write(sentence: str) -> None:
 
 def _announce(facts: ReadyFacts) -> None:
     """Say on a terminal where everything is; the token is shown nowhere else."""
-    _write(f"the app answers at {facts.url}")
+    for address in facts.listens:
+        _write(f"the app answers at {address}")
     _write(f"the operations port is at {facts.operations_url}")
     if sys.stderr.isatty():
         sys.stderr.write(f"shipworthy: token for its /api: {facts.token}\n")
@@ -237,5 +273,11 @@ def _refuse_impossible(settings: Loaded) -> None:
             problems.append(
                 f"the TLS files {serve.tls_cert} and {serve.tls_key} cannot be used: {error}"
             )
+    if 0 < serve.wedged_seconds < _WEDGED_SECONDS_MIN:
+        problems.append(
+            f"serve.wedged is {serve.wedged_seconds:g}s, and what is shorter than "
+            f"{_WEDGED_SECONDS_MIN:g}s happens to every loop on a busy machine; raise it to "
+            f"{_WEDGED_SECONDS_MIN:g}s, or set 0 to end no worker for it"
+        )
     if problems:
         raise SettingsInvalid(problems)

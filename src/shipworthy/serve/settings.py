@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from shipworthy.serve.supervision import WORKERS_MAX
 from shipworthy.settings import duration, option, section, size
 
 
@@ -26,6 +27,36 @@ class ServeSettings:
     head_bytes: int = size(
         "32KiB", "the largest head of a request; a larger one is answered 431", minimum="4KiB"
     )
+    workers: int = option(
+        1,
+        "processes that serve; 0 for as many as the CPUs this service may use",
+        minimum=0,
+        maximum=WORKERS_MAX,
+    )
+    max_requests: int = option(
+        0, "requests after which a worker is replaced by a fresh one; 0 is never", minimum=0
+    )
+    max_requests_jitter_ratio: float = option(
+        0.1,
+        "a worker is replaced up to this part of max_requests earlier, drawn by chance, so that "
+        "workers that began together are not due together",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    recycle_interval_seconds: float = duration(
+        "10s", "from one worker that is recycled, or ended because its loop stands, to the next"
+    )
+    wedged_seconds: float = duration(
+        "10s",
+        "how long the event loop of a worker may stand before it is ended and followed by another; "
+        "at least 2s, or 0 for ever",
+    )
+    # nginx keeps an idle upstream connection for 60 s. If we close it first, a request that is on
+    # its way is lost, and one that is no GET is not sent again: through nginx 24 of 100 in the
+    # worst case of docs/reference/evidence-balancers.md. An idle connection costs 8 KiB.
     keep_alive_seconds: float = duration(
-        "5s", "how long an idle connection is kept between requests", minimum="1s"
+        "75s",
+        "how long an idle connection is kept between requests; longer than a balancer in front "
+        "keeps it, or requests are lost",
+        minimum="1s",
     )

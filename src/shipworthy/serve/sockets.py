@@ -1,6 +1,7 @@
 """The listening sockets: bound by the supervisor, so that they outlive every worker."""
 
 import errno
+import os
 import socket
 import stat
 from contextlib import suppress
@@ -112,9 +113,11 @@ def _make_room(path: Path) -> None:
 
 
 def address_of(sock: socket.socket, *, tls: bool = False) -> str:
-    """Return where the socket listens, as people write it: a URL, or `unix:/path`."""
+    """Return where the socket listens, as people write it: a URL, `unix:/path`, `unix:@name`."""
     if sock.family == socket.AF_UNIX:
-        return f"unix:{sock.getsockname()}"
+        path = sock.getsockname()
+        # An abstract one comes as bytes that begin with a zero; systemd writes it with an @.
+        return f"unix:{path if isinstance(path, str) else '@' + os.fsdecode(path[1:])}"
     host, port = sock.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     return f"{'https' if tls else 'http'}://{shown}:{port}"

@@ -2,18 +2,32 @@
 
 Pure: no process, pipe, signal or clock is touched here. The shell in `supervisor.py` reports what
 it sees and does what it is told, in order.
+
+The service wants a number of workers, each in a place of its own, counted from 1. Whoever ends in a
+place is followed there. To replace a worker is to start its successor in the same place and, once
+that one serves, to retire it: one place at a time, whatever the replacement is for.
 """
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
 from shipworthy.lifecycle import Exit
 
+# Beyond it a typing error would take the machine down before it was noticed.
+WORKERS_MAX = 256
 # A worker bounds its own start-up; ours is for one that cannot, so it comes a little later.
 _START_SLACK_SECONDS = 1.0
 _SAME_SIGNAL_SECONDS = 0.1
+# What a worker gets to follow the last word before it is struck: its loop may not turn any more.
+_HEAR_SECONDS = 0.1
+# Workers that end this close together ended of one cause: the kernel short of memory, a database
+# that sent all of them the same answer.
+_AT_ONCE_SECONDS = 1.0
+_BACKOFF_SECONDS_MAX = 30.0
+_SERVICE_LEAVES = "the service leaves"
 
 
 class Word(StrEnum):
@@ -30,6 +44,25 @@ class Blow(Enum):
     TERM = "SIGTERM"
     ABORT = "SIGABRT"  # faulthandler writes every stack, even with the GIL held
     KILL = "SIGKILL"
+
+
+class EndReason(StrEnum):
+    """Why a worker is no more; a label of metrics, so there are no others."""
+
+    LOST = "lost"  # it served, and nobody had told it to end
+    FAILED = "failed"  # it ended before it served
+    REPLACED = "replaced"  # by new code
+    RECYCLED = "recycled"  # it had served its time
+    WEDGED = "wedged"  # its event loop stood
+    FORCED = "forced"  # it was told to leave, and did not in time
+    DROPPED = "dropped"  # it was starting when newer code came
+    SURPLUS = "surplus"  # fewer were wanted
+    TOLD = "told"  # by somebody else than its supervisor
+    DRAINED = "drained"  # with the whole service
+
+
+# How a worker ends that has a successor serving beside it. There is never a second one of these.
+_BY_SUCCESSOR = frozenset({EndReason.REPLACED, EndReason.RECYCLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +105,7 @@ class SupervisionRule:
 
     start_seconds: float
     grace_seconds: float
+    workers: int = 1
     # SIGABRT comes this long before SIGKILL: faulthandler needs a moment to write the stacks.
     abort_seconds: float = 0.5
     # What a start-up gets to roll itself back (scenario L09).
@@ -79,6 +113,10 @@ class SupervisionRule:
     # OTP's restart intensity: more crashes than this in the window, and a person must look.
     crash_limit: int = 5
     crash_window_seconds: float = 60.0
+    # How long the loop of a serving worker may stand; 0 is for ever.
+    wedged_seconds: float = 10.0
+    # From one worker that is recycled, or ended because its loop stands, to the next.
+    recycle_interval_seconds: float = 10.0
     # Under --reload a broken start waits for the next change instead of ending the service.
     waits_for_change: bool = False
 
@@ -93,18 +131,31 @@ class Stage(Enum):
 
 @dataclass(slots=True)
 class _Worker:
+    place: int
     stage: Stage
     deadline: float
+    restarts: int = 0  # how many were in this place before it
     heard: bool = False  # its loop runs, so words reach it
     served: bool = False
     aborted: bool = False
     killed: bool = False
-    because: str = ""
+    because: str = ""  # why it ends
+    end: EndReason | None = None  # set with the stage LEAVING
+    leaving_at: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """Why a worker is to be replaced."""
+
+    end: EndReason
+    because: str
+    emergency: bool = False
 
 
 @dataclass(slots=True)
 class Supervision:
-    """Decide about workers: start, replace, drain, escalate, end.
+    """Decide about workers: start, replace, recycle, drain, escalate, end.
 
     Every method takes the time (monotonic seconds) and returns the actions to do, in order. Once a
     signal has come no worker is started; `Leave` is returned exactly once. Not thread-safe.
@@ -112,18 +163,52 @@ class Supervision:
 
     rule: SupervisionRule
     workers: dict[int, _Worker] = field(default_factory=dict)
+    wanted: int = 0
     signals: int = 0
     leaving: bool = False
     ever_ready: bool = False
     left: bool = False
     _generation: int = 0
+    _starts: dict[int, int] = field(default_factory=dict)  # by place
+    _queue: dict[int, _Wish] = field(default_factory=dict)  # to be replaced, by generation
+    _verdict: Leave | None = None
     _forced: bool = False
-    _crashes: deque[float] = field(default_factory=deque)
+    # When, and how many at once. A failed start beside one who serves is no crash.
+    _crashes: deque[tuple[float, int]] = field(default_factory=deque)
+    _failed_starts: int = 0
     _respawn_at: float = math.inf
+    _recycled_at: float = -math.inf
+    _wedged_at: float = -math.inf
+
+    # What is asked.
+
+    @property
+    def replacing(self) -> int:
+        """Return how many workers are still to be replaced, the one whose turn it is included."""
+        return len(self._queue)
+
+    def end_of(self, generation: int) -> EndReason:
+        """Return how the worker ends, if it ends now."""
+        worker = self.workers[generation]
+        if worker.end is EndReason.WEDGED:
+            return EndReason.WEDGED
+        if not worker.served:
+            return worker.end or EndReason.FAILED
+        if worker.aborted:
+            return EndReason.FORCED
+        return worker.end or EndReason.LOST
+
+    def succeeds(self, generation: int) -> bool:
+        """Say whether the worker is starting in a place where another one still serves."""
+        worker = self.workers[generation]
+        return worker.stage is Stage.STARTING and self._serving_in(worker.place) is not None
+
+    # What happens.
 
     def begin(self, now: float) -> list[Action]:
-        """Start the first worker."""
-        return [self._spawn(now)]
+        """Start the workers, all at once."""
+        self.wanted = self.rule.workers
+        return self._fill(now)
 
     def heard(self, generation: int, now: float) -> list[Action]:
         """Note that the worker's event loop runs, and that words reach it from now on."""
@@ -132,16 +217,20 @@ class Supervision:
             return []
         worker.heard = True
         if self.leaving and worker.stage is Stage.STARTING:
-            worker.stage = Stage.LEAVING
-            worker.deadline = now + self.rule.start_abort_seconds
+            self._let_go(
+                worker, EndReason.DRAINED, _SERVICE_LEAVES, now, self.rule.start_abort_seconds
+            )
             return [Tell(generation, Word.DRAIN)]
         if worker.stage is Stage.STARTING:
             # The import is over; the start-up that follows bounds itself, and names what hangs.
             worker.deadline = self._start_bound(now)
+        elif worker.stage is Stage.LEAVING and not worker.served:
+            # Given up before it could hear: it is told now, and not ended while it serves.
+            return [Tell(generation, Word.DRAIN if self.leaving else Word.RETIRE)]
         return []
 
     def ready(self, generation: int, now: float) -> list[Action]:
-        """Note that the worker serves; those before it retire."""
+        """Note that the worker serves; whom it replaces retires."""
         worker = self.workers.get(generation)
         if worker is None or worker.stage is not Stage.STARTING:
             return []
@@ -152,13 +241,15 @@ class Supervision:
         worker.served = True
         worker.deadline = math.inf
         self.ever_ready = True
+        self._failed_starts = 0
+        before = self._serving_in(worker.place, besides=generation)
         actions: list[Action] = []
-        for other, old in self.workers.items():
-            if other < generation and old.stage is not Stage.LEAVING:
-                old.stage = Stage.LEAVING
-                old.deadline = now + self.rule.grace_seconds
-                actions.append(Tell(other, Word.RETIRE))
-        return actions
+        if before is not None:
+            wish = self._queue.pop(before)
+            if wish.end is EndReason.RECYCLED:
+                self._recycled_at = now
+            actions.append(self._retire(before, wish.end, wish.because, now))
+        return [*actions, *self._next(now)]
 
     def going(self, generation: int, now: float) -> list[Action]:
         """Note that a serving worker leaves though nobody here told it to: somebody else did.
@@ -169,10 +260,10 @@ class Supervision:
         worker = self.workers.get(generation)
         if self.leaving or worker is None or worker.stage is not Stage.READY:
             return []
-        worker.stage = Stage.LEAVING
-        worker.deadline = now + self.rule.grace_seconds
-        if not self._somebody_comes():
-            self._respawn_at = now + _SAME_SIGNAL_SECONDS
+        self._let_go(worker, EndReason.TOLD, "told by somebody else", now, self.rule.grace_seconds)
+        self._queue.pop(generation, None)
+        if not self._is_held(worker.place):
+            self._respawn_at = min(self._respawn_at, now + _SAME_SIGNAL_SECONDS)
         return []
 
     def failed(self, generation: int, because: str) -> list[Action]:
@@ -187,21 +278,15 @@ class Supervision:
         worker = self.workers.pop(generation, None)
         if worker is None or self.left:
             return []
-        # One that was ended while it imported had nothing to leave in order.
-        if worker.aborted or (worker.served and not clean):
-            self._forced = True
+        self._queue.pop(generation, None)
         if self.leaving:
+            # One that was ended while it imported had nothing to leave in order.
+            if worker.aborted or (worker.served and not clean):
+                self._forced = True
             return [] if self.workers else [self._leave_after_drain()]
-        if worker.stage is Stage.LEAVING or self._somebody_comes():
-            # Expected, or somebody else serves or is about to.
-            self._forced = False
-            return []
-        because = worker.because or status
-        if not self.ever_ready:
-            if self.rule.waits_for_change:
-                return []
-            return [self._leave(Exit.START_FAILED, because)]
-        return self._crashed(because, now)
+        if worker.stage is Stage.LEAVING:
+            return self._next(now)
+        return self._ended(worker, worker.because or status, now)
 
     def drain(self, now: float) -> list[Action]:
         """Begin to leave in order; again changes nothing.
@@ -212,10 +297,17 @@ class Supervision:
         if self.left or self.leaving:
             return []
         self.leaving = True
+        self._queue.clear()
         self._respawn_at = math.inf
         if not self.workers:
             return [self._leave_after_drain()]
         return [self._drain(generation, now) for generation in self.workers]
+
+    def leave_after(self, code: Exit, because: str, now: float) -> list[Action]:
+        """Drain as `drain` does, and end with this code and reason however the drain goes."""
+        if not self.leaving:
+            self._verdict = Leave(code, because)
+        return self.drain(now)
 
     def signalled(self, now: float) -> list[Action]:
         """Leave in order on the first SIGTERM or SIGINT, one stage faster with each further one."""
@@ -229,30 +321,84 @@ class Supervision:
         actions: list[Action] = []
         for generation, worker in self.workers.items():
             # Never later than it was: impatience does not win a worker time.
-            worker.deadline = min(worker.deadline, now + self.rule.abort_seconds)
+            by = now + self.rule.abort_seconds + _HEAR_SECONDS
+            worker.deadline = min(worker.deadline, by)
             if not worker.aborted:
-                worker.aborted = True
-                actions.append(Strike(generation, Blow.ABORT))
+                # Who hears it ends at once, and says what it leaves behind; who does not is struck.
+                actions.append(Tell(generation, Word.ESCALATE))
         return actions
 
     def changed(self, now: float) -> list[Action]:
-        """Replace the worker by one with new code; the old serves until the new one is ready."""
+        """Replace every worker by one with the code of now; each serves until its successor does.
+
+        Whoever is starting has code of before, and is given up.
+        """
         if self.leaving or self.left:
             return []
         actions: list[Action] = []
         for generation, worker in self.workers.items():
             if worker.stage is Stage.STARTING:
-                worker.stage = Stage.LEAVING
-                worker.deadline = now + self.rule.abort_seconds
-                actions.append(Strike(generation, Blow.TERM))
-        self._respawn_at = math.inf
-        return [*actions, self._spawn(now)]
+                actions.append(self._drop(generation, now))
+            elif worker.stage is Stage.READY:
+                self._queue.pop(generation, None)
+                self._queue[generation] = _Wish(EndReason.REPLACED, "replaced by one with new code")
+        self._failed_starts = 0
+        return [*actions, *self._fill(now), *self._next(now)]
 
-    def tick(self, now: float) -> list[Action]:
-        """Enforce what time enforces: start-up bounds, the grace period, postponed restarts."""
+    def recycle(
+        self, generation: int, because: str, now: float, *, emergency: bool = False
+    ) -> list[Action]:
+        """Replace a worker that has served its time; said again it changes nothing.
+
+        Not sooner than `recycle_interval_seconds` after the one before, but for an `emergency`.
+        """
+        worker = self.workers.get(generation)
+        if self.leaving or worker is None or worker.stage is not Stage.READY:
+            return []
+        known = self._queue.get(generation)
+        if known is None or (emergency and not known.emergency):
+            end = known.end if known else EndReason.RECYCLED
+            self._queue[generation] = _Wish(end, because, emergency=emergency)
+        return self._next(now)
+
+    def more(self, now: float) -> list[Action]:
+        """Want one worker more."""
+        if self.leaving or self.left or self.wanted >= WORKERS_MAX:
+            return []
+        self.wanted += 1
+        return self._fill(now)
+
+    def fewer(self, now: float) -> list[Action]:
+        """Want one worker less, never below one; who is in the last place leaves."""
+        if self.leaving or self.left or self.wanted <= 1:
+            return []
+        place, self.wanted = self.wanted, self.wanted - 1
+        actions: list[Action] = []
+        for generation, worker in self.workers.items():
+            if worker.place != place:
+                continue
+            if worker.stage is Stage.STARTING:
+                actions.append(self._drop(generation, now))
+                worker.end = EndReason.SURPLUS
+            elif worker.stage is Stage.READY:
+                self._queue.pop(generation, None)
+                actions.append(self._retire(generation, EndReason.SURPLUS, "fewer are wanted", now))
+        return [*actions, *self._next(now)]
+
+    def pardon(self, seconds: float) -> None:
+        """Give who is starting `seconds` more: we ourselves were not running."""
+        for worker in self.workers.values():
+            if worker.stage is Stage.STARTING:
+                worker.deadline += seconds
+
+    def tick(self, now: float, blocked: Mapping[int, tuple[float, str]] = {}) -> list[Action]:
+        """Enforce what time enforces: bounds on start and end, loops that stand, postponed starts.
+
+        `blocked` has the workers whose event loop stands: for how many seconds, and what is known.
+        """
         if self.left:
             return []
-        actions: list[Action] = []
+        actions: list[Action] = self._wedged(now, blocked)
         for generation, worker in self.workers.items():
             if now >= worker.deadline and not worker.killed:
                 worker.aborted = worker.killed = True
@@ -263,59 +409,173 @@ class Supervision:
                     worker.because = f"not ready within {self.rule.start_seconds:g} s"
                 actions.append(Strike(generation, Blow.ABORT))
         if now >= self._respawn_at:
-            self._respawn_at = math.inf
-            actions.append(self._spawn(now))
-        return actions
+            actions += self._fill(now)
+        return [*actions, *self._next(now)]
 
-    def _somebody_comes(self) -> bool:
-        return any(other.stage is not Stage.LEAVING for other in self.workers.values())
+    # How it is decided.
 
-    def _spawn(self, now: float) -> Spawn:
+    def _ended(self, worker: _Worker, because: str, now: float) -> list[Action]:
+        """Decide what follows an end that nobody had told the worker to come to."""
+        old = self._serving_in(worker.place)
+        if worker.stage is Stage.STARTING and old is not None:
+            # The round is over, and the old ones stay: the others' successors would fail likewise.
+            wish = self._queue[old]
+            self._queue = {g: w for g, w in self._queue.items() if w.end is not wish.end}
+            self._recycled_at = now
+            return self._next(now)
+        if self._is_held(worker.place):
+            return []
+        if not self.ever_ready:
+            if self.rule.waits_for_change:
+                return []
+            return self.leave_after(Exit.START_FAILED, because, now)
+        return self._crashed(worker, because, now)
+
+    def _wedged(self, now: float, blocked: Mapping[int, tuple[float, str]]) -> list[Action]:
+        """End workers whose loop stands, their successors first.
+
+        One in each interval, because a pause of the whole machine looks the same in all of them;
+        but where nobody moves any more there is nothing to lose, and all are ended.
+        """
+        bound = self.rule.wedged_seconds
+        serving = [g for g, worker in self.workers.items() if worker.stage is Stage.READY]
+        standing = [g for g in serving if bound and blocked.get(g, (0.0, ""))[0] >= bound]
+        if self.leaving or not standing:
+            return []
+        if len(standing) < len(serving):
+            if now < self._wedged_at + self.rule.recycle_interval_seconds:
+                return []
+            standing = [max(standing, key=lambda generation: blocked[generation][0])]
+        self._wedged_at = now
+        actions: list[Action] = []
+        for generation in standing:
+            worker = self.workers[generation]
+            because = blocked[generation][1]
+            self._let_go(worker, EndReason.WEDGED, because, now, self.rule.abort_seconds)
+            worker.aborted = True
+            self._queue.pop(generation, None)
+            actions.append(Strike(generation, Blow.ABORT))
+        return [*self._fill(now), *actions]
+
+    def _next(self, now: float) -> list[Action]:
+        """Start the successor of the next to be replaced, when everything else is at rest."""
+        if self.leaving or not self._queue or self._missing():
+            return []
+        for worker in self.workers.values():
+            # A person at the editor does not wait for the last request to the old code.
+            waits = worker.end in _BY_SUCCESSOR and not self.rule.waits_for_change
+            if worker.stage is Stage.STARTING or waits:
+                return []
+        rested = now >= self._recycled_at + self.rule.recycle_interval_seconds
+        due = [g for g, w in self._queue.items() if w.emergency]
+        due += [g for g, w in self._queue.items() if rested or w.end is EndReason.REPLACED]
+        return [self._spawn(self.workers[due[0]].place, now)] if due else []
+
+    def _is_held(self, place: int) -> bool:
+        return any(w.place == place and w.stage is not Stage.LEAVING for w in self.workers.values())
+
+    def _missing(self) -> list[int]:
+        return [place for place in range(1, self.wanted + 1) if not self._is_held(place)]
+
+    def _serving_in(self, place: int, *, besides: int = 0) -> int | None:
+        for generation, worker in self.workers.items():
+            if worker.place == place and worker.stage is Stage.READY and generation != besides:
+                return generation
+        return None
+
+    def _fill(self, now: float) -> list[Action]:
+        self._respawn_at = math.inf
+        return [self._spawn(place, now) for place in self._missing()]
+
+    def _spawn(self, place: int, now: float) -> Spawn:
         self._generation += 1
-        self.workers[self._generation] = _Worker(Stage.STARTING, self._start_bound(now))
+        before = self._starts.get(place, 0)
+        self._starts[place] = before + 1
+        self.workers[self._generation] = _Worker(
+            place, Stage.STARTING, self._start_bound(now), restarts=before
+        )
         return Spawn(self._generation)
 
     def _start_bound(self, now: float) -> float:
         return now + self.rule.start_seconds + self.rule.abort_seconds + _START_SLACK_SECONDS
 
+    def _let_go(
+        self, worker: _Worker, end: EndReason, because: str, now: float, seconds: float
+    ) -> None:
+        worker.stage = Stage.LEAVING
+        worker.end = end
+        worker.because = because
+        worker.leaving_at = now
+        worker.deadline = now + seconds
+
+    def _retire(self, generation: int, end: EndReason, because: str, now: float) -> Tell:
+        worker = self.workers[generation]
+        self._let_go(worker, end, because, now, self.rule.grace_seconds)
+        return Tell(generation, Word.RETIRE)
+
+    def _drop(self, generation: int, now: float) -> Strike:
+        """Give up one that is starting; what is up already gets its time to be rolled back."""
+        worker = self.workers[generation]
+        because = "given up while it was starting"
+        self._let_go(worker, EndReason.DROPPED, because, now, self.rule.start_abort_seconds)
+        return Strike(generation, Blow.TERM)
+
     def _drain(self, generation: int, now: float) -> Action:
         worker = self.workers[generation]
         if worker.stage is Stage.STARTING:
-            worker.deadline = now + self.rule.start_abort_seconds
+            self._let_go(
+                worker, EndReason.DRAINED, _SERVICE_LEAVES, now, self.rule.start_abort_seconds
+            )
             if not worker.heard:
-                # Still importing: no loop reads the pipe, and there is nothing to roll back.
+                # Still importing: no loop reads the pipe, and there is nothing to roll back. Its
+                # stage stays, so that it is told as soon as it hears.
+                worker.stage = Stage.STARTING
                 return Strike(generation, Blow.TERM)
         elif worker.stage is Stage.READY:
-            worker.deadline = now + self.rule.grace_seconds
-        worker.stage = Stage.LEAVING
+            self._let_go(worker, EndReason.DRAINED, _SERVICE_LEAVES, now, self.rule.grace_seconds)
         return Tell(generation, Word.DRAIN)
 
-    def _crashed(self, because: str, now: float) -> list[Action]:
-        self._forced = False
-        self._crashes.append(now)
-        while self._crashes[0] <= now - self.rule.crash_window_seconds:
+    def _crashed(self, worker: _Worker, because: str, now: float) -> list[Action]:
+        serves = any(other.stage is Stage.READY for other in self.workers.values())
+        while self._crashes and self._crashes[0][0] <= now - self.rule.crash_window_seconds:
             self._crashes.popleft()
-        count = len(self._crashes)
-        if count >= self.rule.crash_limit:
-            return [
-                self._leave(
-                    Exit.SETTINGS,
-                    f"the worker ended {count} times within {self.rule.crash_window_seconds:g} s, "
-                    f"the last time because: {because}",
-                )
-            ]
+        if serves and not worker.served:
+            # New code that cannot start never ends a service whose old code serves.
+            self._failed_starts += 1
+        else:
+            self._count_crash(now)
+        rounds = len(self._crashes)
+        if rounds >= self.rule.crash_limit:
+            count = sum(together for _, together in self._crashes)
+            whose = "the worker" if self.wanted == 1 else "workers"
+            return self.leave_after(
+                Exit.SETTINGS,
+                f"{whose} ended {count} times within {self.rule.crash_window_seconds:g} s, "
+                f"the last time because: {because}",
+                now,
+            )
         # At once after the first crash, then 0.5, 1, 2 s: enough to keep a broken one from
         # burning a core, short enough that one bad request costs no noticeable outage.
-        self._respawn_at = now if count == 1 else now + 0.25 * 2 ** (count - 1)
+        tries = rounds + self._failed_starts
+        wait = 0.0 if tries == 1 else min(0.25 * 2 ** min(tries - 1, 10), _BACKOFF_SECONDS_MAX)
+        self._respawn_at = min(self._respawn_at, now + wait)
         return self.tick(now)
 
-    def _leave_after_drain(self) -> Leave:
-        if not self.ever_ready:
-            return self._leave(Exit.START_FAILED, "told to stop before it was ready")
-        if self._forced:
-            return self._leave(Exit.FORCED, "a worker had to be ended by force")
-        return self._leave(Exit.CLEAN, "drained")
+    def _count_crash(self, now: float) -> None:
+        """Count an end nobody wanted; of those that end at once, each worker's first is one."""
+        if self._crashes:
+            since, together = self._crashes[-1]
+            if now - since < _AT_ONCE_SECONDS and together < self.wanted:
+                self._crashes[-1] = (since, together + 1)
+                return
+        self._crashes.append((now, 1))
 
-    def _leave(self, code: Exit, because: str) -> Leave:
+    def _leave_after_drain(self) -> Leave:
         self.left = True
-        return Leave(code, because)
+        if self._verdict is not None:
+            return self._verdict
+        if not self.ever_ready:
+            return Leave(Exit.START_FAILED, "told to stop before it was ready")
+        if self._forced:
+            return Leave(Exit.FORCED, "a worker had to be ended by force")
+        return Leave(Exit.CLEAN, "drained")

@@ -8,24 +8,40 @@ import asyncio
 import contextlib
 import itertools
 import os
+import random
 import socket
 import subprocess
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import orjson
+
 from shipworthy import __version__
 from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.errors import ShipworthyError
-from shipworthy.events import Event, Severity, emit, event
-from shipworthy.lifecycle import Exit, Phase, Signal, is_ignored, signals_of
+from shipworthy.events import Event, Metric, Severity, emit, event
+from shipworthy.lifecycle import (
+    Exit,
+    LeaveForRecycle,
+    Phase,
+    Recycle,
+    ResourceSettings,
+    ServiceResources,
+    Signal,
+    WorkerUse,
+    is_ignored,
+    signals_of,
+)
 from shipworthy.operations import (
     BreakerFacts,
     BreakersFacts,
     DatabaseFacts,
     DatabasesFacts,
+    EndedFacts,
     HolderFacts,
     NameUnknown,
     OperationsSettings,
@@ -40,9 +56,11 @@ from shipworthy.serve.channel import Channel
 from shipworthy.serve.engine import UvicornEngine
 from shipworthy.serve.judge import WorkerSeen
 from shipworthy.serve.order import Order
+from shipworthy.serve.settings import ServeSettings
 from shipworthy.serve.supervision import (
     Action,
     Blow,
+    EndReason,
     Leave,
     Spawn,
     Stage,
@@ -50,7 +68,9 @@ from shipworthy.serve.supervision import (
     Supervision,
     SupervisionRule,
     Tell,
+    Word,
 )
+from shipworthy.serve.systemd import Notifier, NotifyFacts
 from shipworthy.settings import Loaded
 from shipworthy.telemetry import Registry, Snapshot, exposition, process_metrics, retired
 
@@ -60,6 +80,28 @@ ASK_SECONDS = 0.8
 # A worker that has not been heard for this long is not asked: the answer would come too late.
 DEAF_SECONDS = 1.0
 _STDERR = 2
+# Those that ended and are still told of.
+_ENDED_KEPT = 10
+# A watcher says something once a second; what comes faster waits for the next turn of the loop.
+_WATCHED_AT_ONCE = 16
+_WATCHED_BYTES_MAX = 4096
+_REPORT_CHARACTERS = 500
+
+# What explains why nobody serves.
+_LOSSES = frozenset({EndReason.LOST, EndReason.FAILED, EndReason.WEDGED, EndReason.FORCED})
+
+_WORKERS = Metric(
+    "shipworthy_serve_workers",
+    "gauge",
+    "Workers by state: how many are wanted, and how many start, are ready and leave.",
+    ("state",),
+)
+_ENDS = Metric(
+    "shipworthy_serve_worker_ends_total",
+    "counter",
+    "Worker processes that ended, by why.",
+    ("reason",),
+)
 
 Facts = TypeVar("Facts")
 
@@ -90,6 +132,44 @@ class WorkerForced(Event):
     signal: str
 
 
+@event(severity=Severity.INFO)
+class WorkerRecycled(Event):
+    """A worker process had served its time; its successor serves, and it leaves in order."""
+
+    pid: int
+    generation: int
+    because: str
+
+
+@event(severity=Severity.ERROR)
+class WorkerWedged(Event):
+    """The event loop of a worker process stood for too long; it is ended, another is started."""
+
+    pid: int
+    generation: int
+    because: str
+
+
+@event(severity=Severity.INFO)
+class WorkerLeft(Event):
+    """A worker process that was told to leave has ended; says what held it up."""
+
+    pid: int
+    generation: int
+    end: str
+    because: str
+    took_seconds: float
+    report: str
+
+
+@event(severity=Severity.INFO)
+class WorkersWanted(Event):
+    """Somebody wants more or fewer worker processes."""
+
+    before: int
+    wanted: int
+
+
 @event(severity=Severity.WARNING)
 class ReadyUnsaid(Event):
     """The service is ready and could not say so, on standard error or to its caller."""
@@ -106,7 +186,7 @@ class DutyFailed(Event):
 
 @event(severity=Severity.ERROR)
 class ReplacementFailed(Event):
-    """New code could not start; the old worker serves on."""
+    """The successor of a worker could not start; the old one serves on, and so do the others."""
 
     because: str
 
@@ -119,6 +199,8 @@ class ReadyFacts:
     operations_url: str
     token: str
     pid: int
+    # Every address of the app; one that was handed over with its name.
+    listens: tuple[str, ...] = ()
 
 
 class Supervisor:
@@ -137,22 +219,34 @@ class Supervisor:
         operations_sockets: Sequence[socket.socket],
         token: str,
         on_ready: Callable[[int], None],
+        keep_listening: bool = False,
+        listens: Sequence[str] = (),
+        notifier: Notifier | None = None,
     ) -> None:
         self._target = target
         self._directory = directory
         self._config = config
         self._overrides = overrides
         self._settings = settings
+        self._serve = settings.of(ServeSettings)
         self._sockets = list(sockets)
         self._operations_sockets = operations_sockets
         self._token = token
         self._on_ready = on_ready
+        self._keep_listening = keep_listening
+        self._listens = tuple(listens)
+        self._notifier = notifier
+        self._rounds = 0
         self._supervision = Supervision(rule)
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._channels: dict[int, Channel] = {}
         self._seen: dict[int, WorkerSeen] = {}
         self._clean: set[int] = set()
-        self._questions: dict[int, asyncio.Future[Any]] = {}
+        self._reports: dict[int, str] = {}
+        self._ended_workers: deque[EndedFacts] = deque(maxlen=_ENDED_KEPT)
+        # What the last worker that nobody had told to end has ended of.
+        self._last_loss = ""
+        self._questions: dict[int, tuple[str, asyncio.Future[Any]]] = {}
         self._numbers = itertools.count(1)
         # Breakers that an operator holds open, with the reason: a worker to come must know.
         self._isolated: dict[str, str] = {}
@@ -163,6 +257,13 @@ class Supervisor:
         self._left: asyncio.Future[Leave]
         self._registry = Registry()
         process_metrics(self._registry)
+        self._registry.gauge(_WORKERS, read=self._count_workers)
+        self._resources = ServiceResources(settings.of(ResourceSettings))
+        for metric, read in self._resources.metrics():
+            keep = self._registry.gauge if metric.kind == "gauge" else self._registry.running_total
+            keep(metric, read=read)
+        # Each is there from the start: an alert on their increase needs the 0.
+        self._ends = {end: self._registry.counter(_ENDS).cell(end) for end in EndReason}
 
     async def run(
         self, changes: AsyncIterator[object] | None = None, *, early: Sequence[int] = ()
@@ -186,6 +287,9 @@ class Supervisor:
         heard = {Signal.SIGTERM: self._signalled, Signal.SIGINT: self._signalled}
         if not is_ignored(Signal.SIGHUP):
             heard[Signal.SIGHUP] = self._hung_up
+        if not _has_terminal():  # there the kernel sends them, to whoever is in the background
+            heard[Signal.SIGTTIN] = lambda: self._want(self._supervision.more)
+            heard[Signal.SIGTTOU] = lambda: self._want(self._supervision.fewer)
         with signals_of(loop, heard):
             ticking = asyncio.create_task(self._tick())
             if changes is not None:
@@ -201,6 +305,8 @@ class Supervisor:
                 for task in self._tasks:
                     task.cancel()
                 await operations.close()
+                if self._notifier is not None:
+                    self._notifier.close()
 
     # What the operations port asks.
 
@@ -208,17 +314,23 @@ class Supervisor:
         """Return what is known now, from what the workers last said."""
         now = SYSTEM_CLOCK.now()
         seen = list(self._seen.values())
-        leaving = self._supervision.leaving
-        newest = seen[-1] if seen else None
+        supervision = self._supervision
+        leaving = supervision.leaving
         return ServiceFacts(
             target=self._target,
             version=__version__,
             environment=self._settings.environment,
             started_wall=self._started_wall,
-            phase=newest.phase if newest else Phase.STOPPED if leaving else Phase.STARTING,
+            phase=judge.phase(seen, leaving=leaving),
             live=judge.live(seen, now),
-            ready=judge.ready(seen, now, leaving=leaving),
-            startup=judge.startup(ever_ready=self._supervision.ever_ready),
+            ready=judge.ready(seen, now, leaving=leaving, last_end=self._last_loss),
+            startup=judge.startup(ever_ready=supervision.ever_ready),
+            wanted=supervision.wanted,
+            replacing=supervision.replacing,
+            ended=tuple(self._ended_workers),
+            listens=self._listens,
+            limits=tuple(self._resources.limits.lines()),
+            resources=tuple(self._resources.reports()),
             workers=tuple(
                 WorkerFacts(
                     pid=worker.pid,
@@ -228,7 +340,8 @@ class Supervisor:
                     in_flight=worker.in_flight,
                     connections=worker.connections,
                     rss_bytes=worker.rss_bytes,
-                    restarts=worker.generation - 1,
+                    requests=worker.requests,
+                    restarts=supervision.workers[worker.generation].restarts,
                     health=worker.health,
                     blocked=judge.blocked(worker, now),
                 )
@@ -238,8 +351,7 @@ class Supervisor:
 
     async def metrics(self) -> bytes:
         """Return the Prometheus text of all processes, a silent worker's as it last was."""
-        for generation, snapshot in (await self._ask_all("metrics")).items():
-            self._snapshots[generation] = snapshot
+        await self._ask_all("metrics")  # what comes is kept as it comes, see `_hear`
         return exposition([self._registry.snapshot(), self._departed, *self._snapshots.values()])
 
     async def requests(self) -> Sequence[Mapping[str, Any]]:
@@ -282,13 +394,27 @@ class Supervisor:
         return await self._set_breaker("close", name, ordered=ordered)
 
     async def command(self, name: str) -> str:
-        """Do `drain`: what the first SIGTERM does, which may still come and changes nothing."""
-        if name != "drain":
-            raise ShipworthyError(f"there is no command '{name}'; there is 'drain'")
-        if self._supervision.leaving:
-            return "already draining"
-        self._do(self._supervision.drain(SYSTEM_CLOCK.now()))
-        return "draining: readiness fails from now on, requests in flight are finished"
+        """Do `drain` or `restart`, and say what happens now.
+
+        The first is what the first SIGTERM does, which may still come and changes nothing; the
+        second is what SIGHUP does, and an error once the service leaves.
+        """
+        supervision, now = self._supervision, SYSTEM_CLOCK.now()
+        match name:
+            case "drain" if supervision.leaving:
+                return "already draining"
+            case "drain":
+                self._do(supervision.drain(now))
+                return "draining: readiness fails from now on, requests in flight are finished"
+            case "restart" if supervision.leaving:
+                raise ShipworthyError("the service is draining, so no worker is started any more")
+            case "restart":
+                self._replace_all()
+                return (
+                    f"{supervision.replacing} of {supervision.wanted} workers are replaced, one "
+                    "after the other; each serves until its successor does"
+                )
+        raise ShipworthyError(f"there is no command '{name}'; there is 'drain' and 'restart'")
 
     async def _set_breaker(
         self, order: str, name: str, *, ordered: bool = False, **facts: str
@@ -330,22 +456,69 @@ class Supervisor:
         self._do(self._supervision.signalled(SYSTEM_CLOCK.now()))
 
     def _hung_up(self) -> None:
-        """Leave when the terminal was closed; without one, SIGHUP asks for a new worker."""
-        if sys.stdin is not None and sys.stdin.isatty():
+        """Leave when the terminal was closed; without one, SIGHUP asks for new workers."""
+        if _has_terminal():
             self._signalled()
         else:
-            self._do(self._supervision.changed(SYSTEM_CLOCK.now()))
+            self._replace_all()
+
+    def _replace_all(self) -> None:
+        """Begin a round of replacement, of which systemd is told as a reload."""
+        self._rounds += 1
+        self._do(self._supervision.changed(SYSTEM_CLOCK.now()))
+
+    def _want(self, change: Callable[[float], list[Action]]) -> None:
+        before = self._supervision.wanted
+        self._do(change(SYSTEM_CLOCK.now()))
+        if self._supervision.wanted != before:
+            emit(WorkersWanted, before=before, wanted=self._supervision.wanted)
+
+    def _count_workers(self) -> dict[tuple[str, ...], float]:
+        stages = [worker.stage for worker in self._supervision.workers.values()]
+        counts: dict[tuple[str, ...], float]
+        counts = {(stage.value,): float(stages.count(stage)) for stage in Stage}
+        counts["wanted",] = float(self._supervision.wanted)
+        return counts
 
     async def _tick(self) -> None:
+        looked = SYSTEM_CLOCK.now()
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            self._do(self._supervision.tick(SYSTEM_CLOCK.now()))
+            now = SYSTEM_CLOCK.now()
+            paused_seconds, looked = judge.pause(looked, now), now
+            if paused_seconds:
+                self._supervision.pardon(paused_seconds)
+                for seen in self._seen.values():
+                    seen.pardon(paused_seconds, now)
+            self._do(self._supervision.tick(now, judge.standing(list(self._seen.values()), now)))
+            self._mind_resources(now)
             if os.getpid() == 1:
                 _reap_strangers({process.pid for process in self._processes.values()})
 
+    def _mind_resources(self, now: float) -> None:
+        """Have those replaced that hold too much, or leave where no successor fits beside one."""
+        seen = {worker.pid: worker for worker in self._seen.values() if worker.pid}
+        uses = [
+            WorkerUse(
+                pid=pid,
+                rss_bytes=worker.rss_bytes,
+                serving=worker.serving and not Phase(worker.phase).leaving,
+            )
+            for pid, worker in seen.items()
+        ]
+        for wish in self._resources.tick(uses, wanted=self._supervision.wanted, now=now):
+            match wish:
+                case Recycle(pid=pid, because=because, emergency=emergency):
+                    generation = seen[pid].generation
+                    self._do(
+                        self._supervision.recycle(generation, because, now, emergency=emergency)
+                    )
+                case LeaveForRecycle(because=because):
+                    self._do(self._supervision.leave_after(Exit.RECYCLE, because, now))
+
     async def _follow(self, changes: AsyncIterator[object]) -> None:
         async for _ in changes:
-            self._do(self._supervision.changed(SYSTEM_CLOCK.now()))
+            self._replace_all()
 
     def _do(self, actions: Sequence[Action]) -> None:
         for action in actions:
@@ -353,14 +526,41 @@ class Supervisor:
                 case Spawn(generation):
                     self._keep(self._attend(generation))
                 case Tell(generation, word):
-                    channel = self._channels.get(generation)
-                    if channel is not None:
-                        channel.send(word)
+                    self._tell(generation, word)
                 case Strike(generation, blow):
                     self._strike(generation, blow)
                 case Leave():
                     if not self._left.done():
                         self._left.set_result(action)
+        if self._notifier is not None:
+            now = SYSTEM_CLOCK.now()
+            self._notifier.tell(self._notify_facts(now), now)
+
+    def _notify_facts(self, now: float) -> NotifyFacts:
+        """Say what systemd is told of; called with each decision, and so with each tick."""
+        supervision, seen = self._supervision, list(self._seen.values())
+        serving = [worker for worker in seen if worker.serving]
+        return NotifyFacts(
+            wanted=supervision.wanted,
+            ready=sum(worker.ready and not judge.blocked(worker, now) for worker in serving),
+            leaving=supervision.leaving,
+            fresh=not serving or not all(judge.blocked(worker, now) for worker in serving),
+            in_flight=sum(worker.in_flight for worker in seen),
+            connections=sum(worker.connections for worker in seen),
+            phase=seen[-1].phase if seen else Phase.STOPPED,
+            round=self._rounds,
+            replacing=bool(supervision.replacing),
+        )
+
+    def _tell(self, generation: int, word: Word) -> None:
+        channel = self._channels.get(generation)
+        if channel is None:
+            return
+        channel.send(word, together=word is Word.DRAIN and len(self._seen) > 1)
+        worker = self._supervision.workers[generation]
+        if word is Word.RETIRE and worker.end is EndReason.RECYCLED:
+            pid = self._pid(generation)
+            emit(WorkerRecycled, pid=pid, generation=generation, because=worker.because)
 
     def _strike(self, generation: int, blow: Blow) -> None:
         process = self._processes.get(generation)
@@ -368,7 +568,10 @@ class Supervisor:
             return
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(_SIGNALS[blow])
-        if blow is not Blow.TERM:
+        worker = self._supervision.workers[generation]
+        if blow is Blow.ABORT and worker.end is EndReason.WEDGED:
+            emit(WorkerWedged, pid=process.pid, generation=generation, because=worker.because)
+        elif blow is not Blow.TERM:
             emit(WorkerForced, pid=process.pid, generation=generation, signal=blow.value)
 
     def _keep(self, work: Any) -> None:
@@ -385,6 +588,8 @@ class Supervisor:
     async def _attend(self, generation: int) -> None:
         """Start one worker, listen to it until it ends, and say how it ended."""
         ours, theirs = socket.socketpair()
+        watching, watched = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        watching.settimeout(0)
         order = Order(
             target=self._target,
             directory=str(self._directory),
@@ -393,48 +598,95 @@ class Supervisor:
             channel_fd=theirs.fileno(),
             listen_fds=tuple(sock.fileno() for sock in self._sockets),
             generation=generation,
+            workers=self._supervision.wanted,
+            watch_fd=watched.fileno(),
+            keep_listening=self._keep_listening,
         )
         try:
             process = await start_worker(order)
         except OSError as error:
             ours.close()
+            watching.close()
             because = f"no worker process could be started: {error}"
-            self._do(self._supervision.failed(generation, because))
-            self._do(self._supervision.exited(generation, because, SYSTEM_CLOCK.now(), clean=False))
+            self._bury(generation, 0, because, clean=False)
             return
         finally:
             theirs.close()
-        now = SYSTEM_CLOCK.now()
+            watched.close()
         self._processes[generation] = process
-        self._seen[generation] = WorkerSeen(generation, pid=process.pid, heard_at=now)
+        self._seen[generation] = seen = WorkerSeen(
+            generation,
+            pid=process.pid,
+            heard_at=SYSTEM_CLOCK.now(),
+            requests_max=judge.requests_max(
+                self._serve.max_requests,
+                jitter_ratio=self._serve.max_requests_jitter_ratio,
+                draw=random.random(),  # noqa: S311 - spreads, and keeps no secret
+            ),
+        )
         emit(WorkerStarted, pid=process.pid, generation=generation)
         channel = await Channel.over(ours)
         self._channels[generation] = channel
         listening = asyncio.create_task(self._listen(generation, channel))
-        code = await process.wait()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(watching, hear_watcher, watching, seen)
+        try:
+            code = await process.wait()
+        finally:
+            loop.remove_reader(watching)
+            watching.close()
         # Its last words may still be in the pipe.
         await asyncio.wait({listening}, timeout=1.0)
         listening.cancel()
         channel.close()
-        self._bury(generation, process.pid, code)
-
-    def _bury(self, generation: int, pid: int, code: int) -> None:
-        supervision = self._supervision
-        worker = supervision.workers.get(generation)
+        del self._processes[generation], self._channels[generation], self._seen[generation]
         status = f"it was ended by signal {-code}" if code < 0 else f"it exited with code {code}"
-        because = (worker.because if worker else "") or status
-        stage = worker.stage if worker else Stage.LEAVING
         # It may have said goodbye and then been held up by a thread (code 70).
         clean = generation in self._clean and code == Exit.CLEAN
-        del self._processes[generation], self._channels[generation], self._seen[generation]
+        self._clean.discard(generation)
         # Counters must not go backwards when a process ends: its last totals stay.
         self._departed = retired([self._departed, self._snapshots.pop(generation, {})])
-        actions = supervision.exited(generation, status, SYSTEM_CLOCK.now(), clean=clean)
-        if stage is Stage.STARTING and self._seen and not supervision.leaving:
-            emit(ReplacementFailed, because=because)
-        elif stage is Stage.READY and not clean:
-            emit(WorkerLost, pid=pid, generation=generation, because=because)
-        self._do(actions)
+        self._bury(generation, process.pid, status, clean=clean)
+
+    def _bury(self, generation: int, pid: int, status: str, *, clean: bool) -> None:
+        """Say how a worker ended, keep it among the ended, and do what follows."""
+        supervision, now = self._supervision, SYSTEM_CLOCK.now()
+        worker = supervision.workers.get(generation)
+        if worker is not None:
+            end = supervision.end_of(generation)
+            because = worker.because or status
+            took_seconds = max(0.0, now - worker.leaving_at)
+            report = self._reports.pop(generation, "")
+            self._ends[end].add()
+            if end in _LOSSES:
+                self._last_loss = because
+            self._ended_workers.appendleft(
+                EndedFacts(
+                    pid=pid,
+                    generation=generation,
+                    end=end,
+                    because=because,
+                    ended_wall=SYSTEM_CLOCK.wall(),
+                    took_seconds=round(took_seconds, 3),
+                    report=report,
+                )
+            )
+            if supervision.succeeds(generation):
+                emit(ReplacementFailed, because=because)
+            elif end in (EndReason.LOST, EndReason.FAILED):
+                if supervision.ever_ready:
+                    emit(WorkerLost, pid=pid, generation=generation, because=because)
+            else:
+                emit(
+                    WorkerLeft,
+                    pid=pid,
+                    generation=generation,
+                    end=end,
+                    because=because,
+                    took_seconds=round(took_seconds, 3),
+                    report=report,
+                )
+        self._do(supervision.exited(generation, status, now, clean=clean))
 
     async def _listen(self, generation: int, channel: Channel) -> None:
         seen = self._seen[generation]
@@ -458,13 +710,25 @@ class Supervisor:
             case "failed":
                 self._do(self._supervision.failed(generation, message["because"]))
             case "answer":
-                waiting = self._questions.pop(message["number"], None)
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(message["facts"])
+                self._take_answer(generation, message["number"], message["facts"])
             case "bye":
-                self._snapshots[generation] = message["metrics"]
-                if message["clean"]:
-                    self._clean.add(generation)
+                self._take_leave(generation, message)
+
+    def _take_answer(self, generation: int, number: int, facts: Any) -> None:
+        if number not in self._questions:  # it comes too late
+            return
+        question, waiting = self._questions.pop(number)
+        if question == "metrics":
+            # Now, and not when the last one has answered: until then it may be gone.
+            self._snapshots[generation] = facts
+        waiting.set_result(facts)
+
+    def _take_leave(self, generation: int, bye: Mapping[str, Any]) -> None:
+        if bye["metrics"]:  # one that is forced to leave has no time to count
+            self._snapshots[generation] = bye["metrics"]
+        self._reports[generation] = _in_short(bye["report"])
+        if bye["clean"]:
+            self._clean.add(generation)
 
     def _say_ready(self, pid: int) -> None:
         try:
@@ -473,7 +737,9 @@ class Supervisor:
             emit(ReadyUnsaid, because=f"{type(error).__name__}: {error}")
 
     def _follow_phase(self, generation: int, seen: WorkerSeen) -> None:
-        """See that a leaving worker is followed, and let go of the sockets with the last one."""
+        """See that a worn or leaving worker is followed; let go of the sockets with the last."""
+        if because := judge.worn(seen):
+            self._do(self._supervision.recycle(generation, because, seen.heard_at))
         if Phase(seen.phase).leaving:
             self._do(self._supervision.going(generation, seen.heard_at))
         if self._supervision.leaving and all(
@@ -487,24 +753,41 @@ class Supervisor:
         """Ask every worker that moves at once; who does not answer in time is left out."""
         now = SYSTEM_CLOCK.now()
         asked: dict[int, asyncio.Future[Any]] = {}
+        numbers: list[int] = []
         loop = asyncio.get_running_loop()
         for generation, channel in self._channels.items():
             if now - self._seen[generation].heard_at > DEAF_SECONDS:
                 continue
             number = next(self._numbers)
             if channel.send("ask", number=number, question=question, **details):
-                asked[generation] = self._questions[number] = loop.create_future()
-        if asked:
-            await asyncio.wait(asked.values(), timeout=ASK_SECONDS)
-        for number in [n for n, waiting in self._questions.items() if waiting in asked.values()]:
-            self._questions.pop(number).cancel()
-        return {g: w.result() for g, w in asked.items() if w.done() and not w.cancelled()}
+                asked[generation] = loop.create_future()
+                self._questions[number] = question, asked[generation]
+                numbers.append(number)
+        try:
+            if asked:
+                await asyncio.wait(asked.values(), timeout=ASK_SECONDS)
+        finally:
+            for number in numbers:
+                self._questions.pop(number, None)
+        return {g: waiting.result() for g, waiting in asked.items() if waiting.done()}
 
 
 def _facts(kind: type[Facts], found: Mapping[str, Any], **more: Any) -> Facts:
     """Take what `kind` has from what a worker said; one of a newer version may say more."""
     names = {field.name for field in fields(kind)} - more.keys()  # type: ignore[arg-type]
     return kind(**{name: found[name] for name in names}, **more)
+
+
+def _in_short(report: Mapping[str, Any]) -> str:
+    """Say in a line what held up a worker on its way out, from the report it left."""
+    held_by = report.get("held_by") or [
+        f"{hook['name']}: {hook['because']}" for hook in report.get("hooks", ()) if hook["because"]
+    ]
+    return "; ".join(map(str, held_by))[:_REPORT_CHARACTERS]
+
+
+def _has_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 _SIGNALS = {
@@ -525,11 +808,26 @@ async def start_worker(order: Order) -> asyncio.subprocess.Process:
         "-m",
         "shipworthy.serve",
         order.to_text(),
-        pass_fds=(order.channel_fd, *order.listen_fds),
+        pass_fds=order.fds,
         cwd=order.directory,
         # What a surveyed app prints is not part of the survey.
         stdout=_STDERR if order.survey else None,
     )
+
+
+def hear_watcher(watching: socket.socket, seen: WorkerSeen) -> None:
+    """Take in what the watcher of a worker has said of its loop, without waiting for more.
+
+    `watching` is our end of a datagram pair. Nonsense is passed over, and what is more than a few
+    datagrams is left for the next time.
+    """
+    for _ in range(_WATCHED_AT_ONCE):
+        try:
+            said = watching.recv(_WATCHED_BYTES_MAX)
+        except OSError:
+            return
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            seen.watch(orjson.loads(said), SYSTEM_CLOCK.now())
 
 
 def _reap_strangers(ours: set[int]) -> None:

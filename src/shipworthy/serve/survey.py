@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from shipworthy.db import DbSettings
+from shipworthy.lifecycle import read_limits
 from shipworthy.outbound import OutboundSettings
 from shipworthy.redact import redact
 from shipworthy.settings import Loaded
@@ -20,6 +21,7 @@ def survey(app: Any, settings: Loaded) -> dict[str, Any]:
         "framework_version": framework.version,
         "interface": framework.kind,
         "engines": engines,
+        "limits": read_limits().lines(),
         "guards": [
             *({"guard": name, "mode": mode} for name, mode in guards(settings)),
             {"guard": "database", "mode": settings.of(DbSettings).mode},

@@ -5,22 +5,27 @@ the working directory from standing in for one of ours or of the standard librar
 """
 
 import asyncio
+import contextlib
 import ctypes
 import faulthandler
+import gc
 import logging
 import os
 import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
+
+import orjson
 
 from shipworthy import db, outbound
 from shipworthy.assembly import Hardened, harden
 from shipworthy.clock import SYSTEM_CLOCK
+from shipworthy.context import request_in
 from shipworthy.db import (
     DbSettings,
     KindSettings,
@@ -29,15 +34,29 @@ from shipworthy.db import (
     use_kinds,
 )
 from shipworthy.errors import ShipworthyError, StartFailed
-from shipworthy.events import Event, Severity, emit, event
+from shipworthy.events import Event, Measure, Severity, emit, event
 from shipworthy.lifecycle import (
+    BLOCKED,
+    LAG,
+    Check,
     DrainFacts,
     Exit,
+    Holder,
+    HookReport,
     LifecycleSettings,
     Phase,
+    ProcessResources,
+    ResourceSettings,
+    Shutdown,
+    ShutdownReport,
     Signal,
+    StandstillWatch,
+    StopReport,
+    commits_under_way,
     ignore_signals,
+    raise_descriptors,
     signals_of,
+    threads_at_work,
 )
 from shipworthy.outbound import OutboundSettings
 from shipworthy.redact import printable, redact
@@ -46,6 +65,7 @@ from shipworthy.serve.by_hand import ByHand
 from shipworthy.serve.channel import Channel
 from shipworthy.serve.engine import ServerEngine, UvicornEngine
 from shipworthy.serve.order import Order
+from shipworthy.serve.protocol import Census
 from shipworthy.serve.settings import ServeSettings
 from shipworthy.serve.supervision import Word
 from shipworthy.serve.survey import survey
@@ -72,6 +92,59 @@ class RequestsCancelled(Event):
     requests: list[dict[str, Any]]
 
 
+@event(severity=Severity.INFO)
+class Drained(Event):
+    """The worker leaves, and left nothing behind."""
+
+    took_seconds: Annotated[float, Measure]
+    requests_cancelled: int
+    held_by: list[str]
+
+
+@event(severity=Severity.WARNING)
+class DrainedInPart(Event):
+    """The worker leaves, and something of it did not end."""
+
+    took_seconds: Annotated[float, Measure]
+    requests_cancelled: int
+    forced: bool
+    held_by: list[str]
+
+
+@event(severity=Severity.WARNING)
+class AppForked(Event):
+    """The app forks its process while other threads run: a lock that one of them holds stays held.
+
+    The child may hang for ever at that lock. Start programs with `subprocess` and processes with
+    the start method `spawn` or `forkserver`.
+    """
+
+    threads: list[str]
+
+
+class _Forks:
+    """Says once that the app forked while threads of its own were running.
+
+    Ours are made anew in the child, with their locks, by what each has registered.
+    """
+
+    def __init__(self) -> None:
+        self._said = False
+
+    def before(self) -> None:
+        if self._said:
+            return
+        here = threading.current_thread()
+        others = [
+            thread.name
+            for thread in threading.enumerate()
+            if thread is not here and not thread.name.startswith("shipworthy")
+        ]
+        if others:
+            self._said = True
+            emit(AppForked, threads=others)
+
+
 def main(text: str) -> int:
     """Run one worker to its end, as `text` orders, and return its exit code."""
     faulthandler.enable(all_threads=True)
@@ -79,9 +152,10 @@ def main(text: str) -> int:
     # Ctrl-C reaches the whole foreground group; only the supervisor decides what it means.
     ignore_signals(Signal.SIGINT)
     order = Order.from_text(text)
-    for fd in (order.channel_fd, *order.listen_fds):
+    for fd in order.fds:
         # A program that the app starts must not keep our port or our pipe open.
         os.set_inheritable(fd, False)
+    os.register_at_fork(before=_Forks().before)
     wire = socket.socket(fileno=order.channel_fd)
     sys.path.insert(0, order.directory)
     try:
@@ -91,9 +165,15 @@ def main(text: str) -> int:
             overrides=order.overrides,
         )
         stop_logging = start_logging(settings, app_first=True)
+        if settings.of(ResourceSettings).raise_descriptors:
+            raise_descriptors()
         # Before the app: so that engines and clients it makes when it is imported are reached too.
         use_kinds(settings.of(KindSettings))
-        db.install(settings.of(DbSettings), settings.of(ResilienceSettings))
+        db.install(
+            settings.of(DbSettings),
+            settings.of(ResilienceSettings),
+            workers=order.workers,
+        )
         outbound.install(settings.of(OutboundSettings), settings.of(ResilienceSettings))
         app = load_target(parse_target(order.target))
         settle_logging(started=False)
@@ -110,11 +190,24 @@ def main(text: str) -> int:
         _once(wire, "failed", because=str(error))
         return Exit.START_FAILED
     sockets = [socket.socket(fileno=fd) for fd in order.listen_fds]
-    worker = Worker(hardened, sockets, settings)
+    watched = socket.socket(fileno=order.watch_fd) if order.watch_fd >= 0 else None
+    worker = Worker(
+        hardened,
+        sockets,
+        settings,
+        watched,
+        stop_logging=stop_logging,
+        keep_listening=order.keep_listening,
+    )
     loop = _new_loop(settings.of(ServeSettings).loop)
     asyncio.set_event_loop(loop)
     code = loop.run_until_complete(worker.run(wire))
+    # Last, and bounded: whoever takes our lines may have stopped to. That is no fault of the app.
+    hardened.close_log(FLUSH_SECONDS)
     stop_logging()
+    # The last collection of the interpreter would walk through all that was imported, in vain: it
+    # takes longer than the drain of an idle worker.
+    gc.freeze()
     # What is left now are threads that nobody can end: they get what is left of their time.
     _bound_exit(worker.exit_seconds())
     return code
@@ -123,12 +216,25 @@ def main(text: str) -> int:
 class Worker:
     """One app, one engine, one pipe; everything on one event loop."""
 
-    def __init__(self, hardened: Hardened, sockets: list[socket.socket], settings: Loaded) -> None:
+    def __init__(
+        self,
+        hardened: Hardened,
+        sockets: list[socket.socket],
+        settings: Loaded,
+        watched: socket.socket | None = None,
+        *,
+        stop_logging: Callable[[], None],
+        keep_listening: bool = False,
+    ) -> None:
         serve = settings.of(ServeSettings)
         self._hardened = hardened
+        self._stop_logging = stop_logging
+        hardened.lead()
+        self._shutdown = Shutdown()
         self._lifecycle = hardened.lifecycle
         self._times = settings.of(LifecycleSettings)
         self._sockets = sockets
+        self._keep_listening = keep_listening
         self._lifespan = AppLifespan(hardened)
         self._state: dict[str, Any] = {}
         self._lifespan.state = self._state
@@ -146,7 +252,25 @@ class Worker:
         # Whether the whole service leaves. A SIGTERM to this process alone does not say so, and
         # then the socket must go on listening for the next worker.
         self._whole = False
+        # Whether others accept on the same socket. The first to end the listening ends it for all,
+        # so none may do it before its time though nobody asks it anything.
+        self._together = False
         self._gone_at: float | None = None
+        resources = settings.of(ResourceSettings)
+        self._resources = ProcessResources(resources)
+        registry = hardened.registry
+        self._watch = StandstillWatch(
+            blocked_seconds=resources.blocked_seconds,
+            request_of=self._request_of,
+            say=_sayer(watched),
+            observe=registry.histogram(LAG).cell().observe,
+        )
+        registry.running_total(BLOCKED, read=lambda: self._watch.blocked_seconds_total)
+        for metric, read in self._resources.metrics():
+            registry.gauge(metric, read=read)
+        # A second is how often they are read; one that is short of descriptors says so at once.
+        check = Check("resources", self._short_of, interval_seconds=1.0, fall=1)
+        self._lifecycle.add_check(check)
 
     async def run(self, wire: socket.socket) -> int:
         """Start, serve until told to leave, drain, stop; returns the exit code."""
@@ -159,6 +283,7 @@ class Worker:
             try:
                 code = await self._life()
             finally:
+                self._watch.stop()
                 beating.cancel()
                 listening.cancel()
             await self._channel.flush(FLUSH_SECONDS)
@@ -179,7 +304,7 @@ class Worker:
         if not starting.done():
             starting.cancel()
             clean = await self._abandoned(self._times.stop_seconds)
-            self._channel.send("bye", clean=clean, report={}, metrics={})
+            self._channel.send("bye", clean=clean, report=self._reported().to_dict(), metrics={})
             return Exit.START_FAILED
         try:
             starting.result()
@@ -187,17 +312,20 @@ class Worker:
             told.cancel()
             self._channel.send("failed", because=str(error))
             return Exit.START_FAILED
+        self._watch.start()
         self._report()
         self._channel.send("ready")
         await told
         await self._drain()
-        report = await self._stop()
-        # Somebody who swallowed his cancellation is left behind as a hook is that did not end.
-        clean = report["clean"] and not len(self._hardened.in_flight)
+        report = self._reported((await self._stop()).hooks)
+        self._state_it(report)
         self._channel.send(
-            "bye", clean=clean, report=report, metrics=self._hardened.registry.snapshot()
+            "bye",
+            clean=report.clean,
+            report=report.to_dict(),
+            metrics=self._hardened.registry.snapshot(),
         )
-        return Exit.CLEAN if clean else Exit.FORCED
+        return Exit.CLEAN if report.clean else Exit.FORCED
 
     async def _start(self) -> None:
         await self._lifespan.start()
@@ -220,6 +348,7 @@ class Worker:
         draining_at = 0.0
         while True:
             census = engine.census(fresh_seconds=self._times.idle_grace_seconds)
+            self._look(seen, census)
             phase = lifecycle.advance(
                 DrainFacts(
                     # A request is in flight from the first byte of its head to the end of its
@@ -230,31 +359,104 @@ class Worker:
                     + census.asking
                     + census.fresh,
                     idle_connections=census.idle,
-                    quiet_seconds=engine.quiet_seconds(),
+                    quiet_seconds=0.0 if self._together else engine.quiet_seconds(),
                 )
             )
             now = SYSTEM_CLOCK.now()
             if phase is not seen:
-                if phase is Phase.FORCED:
-                    self._force()
                 if phase.reached(Phase.DRAINING) and not seen.reached(Phase.DRAINING):
                     draining_at = now
-                    engine.stop_accepting(whole=self._whole)
-                if phase is Phase.CANCELLING:
-                    emit(RequestsCancelled, requests=self._hardened.in_flight.describe())
-                    engine.cancel()
+                self._enter(phase, before=seen)
                 seen = phase
-                self._report()
             if phase.reached(Phase.STOPPING):
                 return
+            self._hardened.follow(phase)
             if phase is Phase.DRAINING:
+                engine.close_websockets(drain_seconds=self._times.drain_seconds)
                 engine.cut_half_heads(left_seconds=now - draining_at)
                 if now - draining_at >= self._times.idle_grace_seconds:
                     engine.cut_idle(fresh_seconds=self._times.idle_grace_seconds)
             await asyncio.sleep(DRAIN_TICK_SECONDS)
 
-    async def _stop(self) -> dict[str, Any]:
+    def _enter(self, phase: Phase, *, before: Phase) -> None:
+        """Do what is done once, when a phase of the drain is entered."""
+        calls = self._hardened.in_flight
+        if phase is Phase.FORCED:
+            self._force()
+        if phase.reached(Phase.DRAINING) and not before.reached(Phase.DRAINING):
+            # One that was handed over is not ours to end: its queue is for who comes next.
+            self._engine.stop_accepting(whole=self._whole and not self._keep_listening)
+        if phase is Phase.CANCELLING:
+            requests = calls.describe()
+            if requests:  # background work alone may have outlasted the drain
+                emit(RequestsCancelled, requests=requests)
+            self._shutdown.cancelling(requests)
+            self._engine.close_websockets(drain_seconds=0.0)
+            # What belongs to a call is cancelled by `follow`, when no COMMIT of it is under way.
+            self._engine.cancel(spared=calls.tasks())
+        if before is Phase.CANCELLING:
+            self._shutdown.commits_left(commits_under_way())
+        self._report()
+
+    def _look(self, phase: Phase, census: Census) -> None:
+        """Note for the report what is waited for."""
+        calls, works = self._hardened.in_flight, self._lifecycle.works
+        answering = census.busy + census.upgraded
+        holders = [
+            *_requests(calls.describe(SHOWN_REQUESTS)),
+            *(
+                Holder(
+                    name=f"background work '{work.name}'",
+                    for_seconds=work.for_seconds,
+                    stands=work.stands,
+                )
+                for work in works.describe()
+            ),
+            *(
+                Holder(name=f"the drain of component '{name}'", stands=stands)
+                for name, stands in self._lifecycle.drains_under_way()
+            ),
+        ]
+        if len(calls):
+            # A handler that is not async stands in one of these, and its request only waits.
+            holders += [
+                Holder(name=f"thread '{name}'", stands=stands)
+                for name, stands in threads_at_work(of_pools=True)
+            ]
+        for count, what in (
+            (census.upgraded, "websockets"),
+            (census.asking, "connections in the middle of a request head or a handshake"),
+            (max(0, answering - len(calls)), "connections whose client reads its answer slowly"),
+            (census.fresh + census.idle, "connections that may bring one more request"),
+        ):
+            if count:
+                holders.append(Holder(name=f"{count} {what}"))
+        self._shutdown.looked(phase, holders, more=max(0, len(calls) - SHOWN_REQUESTS))
+
+    def _reported(self, hooks: Sequence[HookReport] = ()) -> ShutdownReport:
+        # Somebody who swallowed his cancellation is left behind as a hook is that did not end.
+        return self._shutdown.report(
+            self._lifecycle.drain.transitions,
+            now=SYSTEM_CLOCK.now(),
+            left_behind=_requests(self._hardened.in_flight.describe(SHOWN_REQUESTS)),
+            hooks=hooks,
+            threads=threads_at_work(),
+        )
+
+    def _state_it(self, report: ShutdownReport) -> None:
+        facts: dict[str, Any] = {
+            "took_seconds": report.took_seconds,
+            "requests_cancelled": report.requests_cancelled,
+            "held_by": list(report.held_by),
+        }
+        if report.clean:
+            emit(Drained, **facts)
+        else:
+            emit(DrainedInPart, forced=report.forced, **facts)
+
+    async def _stop(self) -> StopReport:
         """Run the app's shutdown and ours, bounded; what does not end is named and left behind."""
+        await self._hardened.break_off()
         await self._engine.close()
         stopping = asyncio.create_task(self._lifespan.stop(), name="stop")
         left_seconds = self._lifecycle.drain.stop_by - SYSTEM_CLOCK.now()
@@ -264,25 +466,35 @@ class Worker:
         else:
             stopping.cancel()
             await self._abandoned(STOP_SLACK_SECONDS)
-        return (await self._lifecycle.stop()).to_dict()
+        return await self._lifecycle.stop()
 
     def _force(self) -> NoReturn:
-        """End now, with the stacks of all that is left behind."""
-        self._channel.send("bye", clean=False, report={}, metrics={})
-        requests = self._hardened.in_flight.describe()
-        self._hardened.close_log(FLUSH_SECONDS)
+        """End now, with the names and the stacks of all that is left behind."""
+        self._shutdown.commits_left(commits_under_way())
+        report = self._reported()
+        self._channel.send("bye", clean=False, report=report.to_dict(), metrics={})
+        self._state_it(report)
+        # Its lines are not worth more time than this: a reader that has stopped may be the reason.
+        closing = threading.Thread(target=self._close_logs, name="close logs", daemon=True)
+        closing.start()
+        closing.join(FLUSH_SECONDS)
         count = len(self._hardened.in_flight)
-        shown = redact(str(requests[:SHOWN_REQUESTS]))
-        sys.stderr.write(f"forced to leave with {count} requests in flight, the oldest: {shown}\n")
+        sys.stderr.write(f"forced to leave with {count} requests in flight\n")
+        for sentence in report.held_by:
+            sys.stderr.write(f"{printable(redact(sentence))}\n")
         faulthandler.dump_traceback(all_threads=True)
         os._exit(Exit.FORCED)
 
-    def _begin_drain(self) -> None:
+    def _close_logs(self) -> None:
+        self._stop_logging()
+        self._hardened.close_log(FLUSH_SECONDS)
+
+    def _begin_drain(self, *, lame_duck: bool = True) -> None:
         """Begin to leave; twice is the same as once: signal and word may both come."""
         if self._told.is_set():
             return
         self._gone_at = SYSTEM_CLOCK.now()
-        self._lifecycle.begin_drain()
+        self._lifecycle.begin_drain(lame_duck=lame_duck)
         self._told.set()
 
     async def _listen(self) -> None:
@@ -291,7 +503,10 @@ class Worker:
             match message["kind"]:
                 case Word.DRAIN | Word.RETIRE as word:
                     self._whole = word == Word.DRAIN
-                    self._begin_drain()
+                    self._together = message["together"]
+                    # The others accept on the same socket, and a probe that met us would be told
+                    # that the service is not ready.
+                    self._begin_drain(lame_duck=self._whole)
                 case Word.ESCALATE:
                     self._lifecycle.escalate()
                     if self._lifecycle.phase is Phase.FORCED:
@@ -329,6 +544,19 @@ class Worker:
             return
         self._channel.send("answer", number=asked["number"], facts=facts)
 
+    async def _short_of(self) -> str | None:
+        return self._resources.not_ready or None
+
+    def _request_of(self, task: "asyncio.Task[Any]") -> tuple[str, str]:
+        """Return id and route of the request a task works for; called by the watching thread."""
+        for call in list(self._hardened.in_flight.calls):
+            if call.task is task:
+                return call.record.request_id, call.route()
+        # One that the app started for it; Python 3.11 shows no context of another task.
+        context = getattr(task, "get_context", None)
+        record = request_in(context()) if context is not None else None
+        return (record.request_id, record.route) if record is not None else ("", "")
+
     async def _beat(self) -> None:
         while True:
             self._by_hand.carry_out()
@@ -337,6 +565,9 @@ class Worker:
 
     def _report(self) -> None:
         census = self._engine.census()
+        self._resources.tick(
+            connections=census.total, lag_seconds=self._watch.take_lag, now=SYSTEM_CLOCK.now()
+        )
         ready = self._lifecycle.ready()
         self._channel.send(
             "state",
@@ -346,8 +577,35 @@ class Worker:
             in_flight=len(self._hardened.in_flight),
             connections=census.total,
             rss_bytes=_rss_bytes(),
-            health=self._lifecycle.health().to_dict() | {"databases": pool_numbers()},
+            requests=self._engine.served(),
+            health=self._lifecycle.health().to_dict()
+            | {"databases": pool_numbers(), "resources": self._resources.described()},
         )
+
+
+def _sayer(watched: socket.socket | None) -> Callable[[dict[str, Any]], None]:
+    """Return what sends a finding to the supervisor; what it does not read is dropped."""
+
+    def say(finding: dict[str, Any]) -> None:
+        if watched is not None:
+            with contextlib.suppress(OSError):
+                watched.send(orjson.dumps(finding))
+
+    if watched is not None:
+        watched.settimeout(0)
+    return say
+
+
+def _requests(described: Sequence[Mapping[str, Any]]) -> list[Holder]:
+    return [
+        Holder(
+            name=f"{request['method']} {request['route'] or request['path']}",
+            for_seconds=request["age_seconds"],
+            stands=request["task"],
+            request_id=request["request_id"],
+        )
+        for request in described
+    ]
 
 
 def _breakers() -> list[dict[str, Any]]:
@@ -395,7 +653,9 @@ def _bound_exit(seconds: float) -> None:
 
     def end() -> None:
         time.sleep(seconds)
-        sys.stderr.write(f"a thread was still running {seconds:.1f} s after the shutdown\n")
+        late = f"{seconds:.1f} s after the shutdown"
+        for name, stands in threads_at_work():
+            sys.stderr.write(f"thread '{name}' was still running {late}, at {stands}\n")
         faulthandler.dump_traceback(all_threads=True)
         os._exit(Exit.FORCED)
 

@@ -36,6 +36,7 @@ from shipworthy.web.problems import (
 )
 from shipworthy.web.replay import Replay, ReplayWithheld, RequestReplayed
 from shipworthy.web.settings import IdempotencySettings, WebSettings, guards
+from shipworthy.web.streams import EventStreams, spread_seconds
 from shipworthy.web.wsgi import WsgiApp
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "DoorCrowded",
     "DoorGuard",
     "DrainGate",
+    "EventStreams",
     "ExceptionUnhandled",
     "Framework",
     "Heard",
@@ -85,4 +87,5 @@ __all__ = [
     "problem",
     "route_finder",
     "speak_lifespan",
+    "spread_seconds",
 ]

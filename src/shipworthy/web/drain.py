@@ -6,7 +6,7 @@ from heapq import nsmallest
 from typing import Any, final
 
 from shipworthy.errors import Draining
-from shipworthy.lifecycle import where
+from shipworthy.lifecycle import cancel_outside_commits, forget, where
 from shipworthy.web.line import Call, Message
 
 # A description must fit through the pipe to the supervisor, whatever clients send.
@@ -25,15 +25,20 @@ class InFlight:
 
     def __init__(self, *, now: Callable[[], float]) -> None:
         self.calls: set[Call] = set()
+        self._cancelled: set[Call] = set()
         self._now = now
 
     def __len__(self) -> int:
         return len(self.calls)
 
-    def describe(self) -> list[dict[str, Any]]:
+    def tasks(self) -> set["asyncio.Task[Any] | None"]:
+        """Return the tasks the calls are served in."""
+        return {call.task for call in self.calls}
+
+    def describe(self, count: int = DESCRIBED) -> list[dict[str, Any]]:
         """Return the calls as plain data, the oldest first, with the line each stands in.
 
-        No more than the 1,000 oldest, and of a path no more than 256 characters.
+        No more than `count`, the oldest, and of a path no more than 256 characters.
         """
         now = self._now()
         return [
@@ -46,18 +51,32 @@ class InFlight:
                 "status": call.status,
                 "task": where(call.task) if call.task is not None else "",
             }
-            for call in nsmallest(DESCRIBED, self.calls, key=_age)
+            for call in nsmallest(count, self.calls, key=_age)
         ]
 
-    def cancel_all(self) -> int:
-        """Cancel the tasks of all calls and return how many; does not wait for them to end.
+    def cancel(self) -> int:
+        """Cancel each call once, but none whose COMMIT is under way; return how many those are.
 
-        A handler may swallow its cancellation, so whoever needs an end must look again.
+        To be called again and again while the process cancels: a COMMIT ends, a call comes late.
+        It does not wait for calls to end, and a handler may swallow its cancellation.
         """
-        tasks = {call.task for call in self.calls if call.task is not None}
-        for task in tasks:
-            task.cancel("shutdown")
-        return len(tasks)
+        spared = 0
+        for call in self.calls - self._cancelled:
+            if call.task is None:
+                continue
+            if cancel_outside_commits(call.task, call.record):
+                self._cancelled.add(call)
+            else:
+                spared += 1
+        return spared
+
+    def forget(self) -> None:
+        """Keep nothing of the calls that were cancelled.
+
+        Not when each is over: a thread of it may still be at work, and must not COMMIT.
+        """
+        forget(*(call.record for call in self._cancelled))
+        self._cancelled.clear()
 
 
 @final

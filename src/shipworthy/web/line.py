@@ -5,7 +5,7 @@ are; what a guard costs is a function call.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Literal, Protocol, final
 
 from shipworthy.context import RequestRecord
 from shipworthy.web.answers import is_refusal
@@ -13,6 +13,8 @@ from shipworthy.web.answers import is_refusal
 if TYPE_CHECKING:
     import asyncio
     from contextvars import Token
+
+    from shipworthy.web.streams import EventStream
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -49,7 +51,10 @@ class Call:
 
     `app` is who will be asked: a guard may put another in its place. `status` is 0 until the
     answer has started, `ended` is set when its last byte is handed to the server, `gone` when the
-    client left before that. `keyed` is set while the call holds an Idempotency-Key of its own.
+    client left before that. `head` is that of the answer, once there is one; `stream` what is known
+    of an answer that comes in parts. `heard` is set when the application has met the end of a call
+    that was ended in its place, see `hang_up`. `keyed` is set while the call holds an
+    Idempotency-Key of its own.
     """
 
     __slots__ = (
@@ -59,7 +64,9 @@ class Call:
         "app",
         "ended",
         "gone",
+        "head",
         "headers",
+        "heard",
         "held",
         "keyed",
         "probe",
@@ -69,6 +76,7 @@ class Call:
         "stamp",
         "started",
         "status",
+        "stream",
         "task",
         "token",
     )
@@ -89,8 +97,11 @@ class Call:
         self.probe = False
         self.keyed = False
         self.held: list[Message] | None = None
+        self.stream: EventStream | Literal[False] | None = None
         self.started = line.now()
         self.task: asyncio.Task[Any] | None = None
+        self.head: Message
+        self.heard: bool
         # `Correlation` sets these: the header with the id, and the way back out of the context.
         self.stamp: tuple[bytes, bytes]
         self.token: Token[RequestRecord | None]
@@ -105,8 +116,10 @@ class Call:
     async def receive(self) -> Message:
         """Give the application its next message, past the guards that look at it."""
         message = await self._receive()
-        if message["type"] == "http.disconnect" and not self.ended:
-            self.gone = True
+        if message["type"] == "http.disconnect":
+            self.heard = True
+            if not self.ended:
+                self.gone = True
         for received in self._line.received:
             received(self, message)
         return message
@@ -132,12 +145,13 @@ class Call:
         if kind == "websocket.close" and self.status == 0:
             return self._close_unaccepted(message)
         if kind == "http.response.pathsend":
-            self._end()
+            self.end()
         return self._send(message)
 
     def start(self, message: Message) -> Awaitable[None]:
         """Hand the head of an answer to the server, with what the guards add to it."""
         self.status = message.get("status", 101)
+        self.head = message
         # Applications reuse messages and header lists, so neither is changed in place.
         message = {**message}
         for starting in self._line.starting:
@@ -148,18 +162,41 @@ class Call:
         """Hand a part of the body to the server; the last part ends the answer."""
         self.sent_bytes += len(message.get("body", b""))
         if not message.get("more_body", False):
-            self._end()
+            self.end()
+        elif self.stream is not False:  # which it is as soon as no guard wants its parts
+            for part in self._line.part:
+                waiting: Awaitable[None] | None = part(self, message)
+                if waiting is not None:
+                    return waiting
         return self._send(message)
+
+    def pass_on(self, message: Message) -> Awaitable[None]:
+        """Hand a message to the server as it is; for a guard that has taken it over."""
+        return self._send(message)
+
+    def hang_up(self) -> Send:
+        """Serve the application no longer: towards it, as if its client had left.
+
+        It receives `http.disconnect`, and what it sends raises an `OSError` (ASGI 2.4). Returns
+        the server's `send`, by which the answer can still be ended.
+        """
+        self.end()
+        self.gone = True
+        self.heard = False
+        send = self._send
+        self._send, self._receive = self._send_to_nobody, _disconnected
+        return send
+
+    async def _send_to_nobody(self, _: Message) -> None:
+        self.heard = True
+        raise ConnectionResetError("the answer was ended: this process is leaving")
 
     def end(self) -> None:
         """State that the answer is over; guards are told once, however often this is said."""
         if not self.ended:
-            self._end()
-
-    def _end(self) -> None:
-        self.ended = True
-        for ended in self._line.ended:
-            ended(self)
+            self.ended = True
+            for ended in self._line.ended:
+                ended(self)
 
     def _close_unaccepted(self, message: Message) -> Awaitable[None]:
         """Refuse a handshake as the application asked, in words that can carry headers.
@@ -210,8 +247,10 @@ class Line:
     returns who is asked in the place of `app`: itself, or what calls it more than once or not at
     all; `received(call, message)`, for each message the application receives;
     `starting(call, message)`, which may put other headers in the place of `message["headers"]` but
-    not change those, which are the application's; `ended(call)`, once, when the last byte of the
-    answer is handed over; and `leave(call)`, when the call is over with its background tasks.
+    not change those, which are the application's; `part(call, message)`, for each part of the body
+    that is not the last, which may return an awaitable that hands it on; `ended(call)`, once, when
+    the last byte of the answer is handed over; and `leave(call)`, when the call is over with its
+    background tasks.
     `ended` and `leave` also come to guards that the call never reached, and must not raise.
     """
 
@@ -233,6 +272,7 @@ class Line:
         self._around = _hooks(guards[::-1], "around")
         self.received = _hooks(guards, "received")
         self.starting = _hooks(guards, "starting")
+        self.part = _hooks(guards, "part")
         self.ended = _hooks(guards[::-1], "ended")
         self._leave = _hooks(guards[::-1], "leave")
 
@@ -282,3 +322,7 @@ def nothing() -> Coroutine[Any, Any, None]:
 
 async def _nothing() -> None:
     return
+
+
+async def _disconnected() -> Message:
+    return {"type": "http.disconnect"}

@@ -174,6 +174,16 @@ class Problems:
                 async with asyncio.timeout(LAST_WORD_SECONDS):
                     await self._interrupt(call)
 
+    async def break_off(self, call: Call) -> None:
+        """Answer a call whose application does not, though it was told to leave; hang up on it.
+
+        Also for one whose COMMIT is under way: that it is not known whether it took effect is
+        what there is to say. Does nothing to an answer that has begun, or a websocket.
+        """
+        if not call.status and call.scope["type"] == "http":
+            await self._interrupt(call)
+            call.hang_up()
+
     async def _answer_exception(self, call: Call, error: BaseException) -> None:
         if call.held is not None and not _is_own_page(call.held):
             await _release(call, call.held)

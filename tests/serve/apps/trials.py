@@ -17,6 +17,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from shipworthy import lifecycle
+
 DIARY = Path(os.environ.get("DIARY", "diary.txt"))
 
 
@@ -93,6 +95,54 @@ async def stream(request: Request) -> Response:
     return StreamingResponse(parts(), media_type="text/plain")
 
 
+async def events(request: Request) -> Response:
+    async def endless() -> AsyncIterator[bytes]:
+        note("events began")
+        try:
+            number = 0
+            while True:
+                # Half an event, and a while later the other half.
+                yield f"id: {number}\n".encode()
+                await asyncio.sleep(0.02)
+                yield b"data: x\n\n"
+                await asyncio.sleep(0.1)
+                number += 1
+        finally:
+            note("events ended")
+
+    return StreamingResponse(endless(), media_type="text/event-stream")
+
+
+async def commit(request: Request) -> Response:
+    try:
+        with lifecycle.commit_fence():
+            note("commit began")
+            await asyncio.sleep(float(request.query_params["seconds"]))
+            note("commit ended")
+        await asyncio.sleep(3600)
+    except asyncio.CancelledError:
+        note("commit cancelled")
+        raise
+    return PlainTextResponse("never")
+
+
+async def job(request: Request) -> Response:
+    async def work(name: str, seconds: float) -> None:
+        note(f"{name} began")
+        await lifecycle.until_draining()
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            note(f"{name} cancelled")
+            raise
+        note(f"{name} ended")
+
+    lifecycle.start_background("job", work("job", 0.3))
+    if request.query_params.get("late"):
+        lifecycle.start_background("late job", work("late job", 3600), seconds=0.5)
+    return PlainTextResponse("soon")
+
+
 async def background(request: Request) -> Response:
     async def later() -> None:
         note("background began")
@@ -122,6 +172,18 @@ async def exits(request: Request) -> Response:
     os._exit(9)
 
 
+async def forks(request: Request) -> Response:
+    over = threading.Event()
+    if "beside" in request.query_params:
+        threading.Thread(target=over.wait, name="beside", daemon=True).start()
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    over.set()
+    return PlainTextResponse("forked")
+
+
 async def body(request: Request) -> Response:
     size = 0
     async for part in request.stream():
@@ -147,10 +209,14 @@ app: Any = Starlette(
         Route("/thread", thread),
         Route("/stream", stream),
         Route("/background", background),
+        Route("/events", events),
+        Route("/commit", commit),
+        Route("/job", job),
         Route("/big", big),
         Route("/raises", raises),
         Route("/raises-late", raises_late),
         Route("/exits", exits),
+        Route("/forks", forks),
         Route("/body", body, methods=["POST"]),
         WebSocketRoute("/socket", socket),
     ],

@@ -70,3 +70,8 @@ def commits(name: str, statement: str) -> bool:
     """Say whether `statement` commits what came before it, as far as its first words tell."""
     pattern = _DDL_COMMITS if name in _ROLLED_BACK else _COMMITS
     return pattern.match(statement) is not None
+
+
+def reads(statement: str) -> bool:
+    """Say whether `statement` is a plain SELECT; not seen is what a function in it may write."""
+    return statement[:6].upper() == "SELECT"

@@ -25,8 +25,8 @@ class MigrationDialect:
     `holder` names who has an advisory lock (parameters `key`, `name`), `behind` which transactions
     are older than `seconds` and, where it can be seen, which tables they touch; `rows` estimates
     every table, `proven` gives columns that a CHECK keeps from being NULL, `broken` names indexes
-    that a build left behind. `slots` is how many connections there may be,
-    `lag` how many seconds the slowest replica that can be seen is behind.
+    that a build left behind. `lag` is how many seconds the slowest replica that can
+    be seen is behind.
     """
 
     lock_timeout: str
@@ -42,7 +42,6 @@ class MigrationDialect:
     proven: str | None = None
     broken: str | None = None
     drop_broken: str = ""
-    slots: str | None = None
     lag: str | None = None
     drivers: dict[str, str] = field(default_factory=dict)
     options: dict[str, str] = field(default_factory=dict)
@@ -110,10 +109,6 @@ _POSTGRESQL = MigrationDialect(
         " (SELECT 1 FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid)"
     ),
     drop_broken='DROP INDEX CONCURRENTLY "{schema}"."{name}"',
-    slots=(
-        "SELECT CAST(current_setting('max_connections') AS int)"
-        " - CAST(current_setting('superuser_reserved_connections') AS int)"
-    ),
     lag="SELECT EXTRACT(epoch FROM max(replay_lag)) FROM pg_stat_replication",
     drivers={"asyncpg": "psycopg", "psycopg_async": "psycopg", "": "psycopg"},
     options={"ssl": "sslmode"},
@@ -141,7 +136,6 @@ _MARIADB = MigrationDialect(
         "SELECT table_schema, table_name, COALESCE(table_rows, 0) FROM information_schema.tables"
         " WHERE table_schema = DATABASE()"
     ),
-    slots="SELECT @@max_connections",
     drivers={"asyncmy": "pymysql", "aiomysql": "pymysql", "": "pymysql"},
 )
 _SQLITE = MigrationDialect(
