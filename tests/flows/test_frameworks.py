@@ -84,7 +84,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_an_unchanged_application_is_served_whole(name: str, tmp_path: Path) -> None:
-    """Ids, routes, its own 404, problems, streams, its life, and a drain that waits for it."""
+    """Ids, routes, its own 404, problems, streams, its life (L32), a drain that waits for it."""
     case = CASES[name]
     waits = f"{case.below}/sync" if name == "Django WSGI" else case.below
     diary = tmp_path / "diary.txt"

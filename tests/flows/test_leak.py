@@ -20,7 +20,7 @@ LEAKING = f"{Path(__file__).parent / 'apps' / 'leaking.py'}:app"
 
 
 def test_a_leak_of_megabytes_a_second_is_recycled_and_nothing_is_lost(tmp_path: Path) -> None:
-    """Each worker in its turn, two successors at least, and every request answered."""
+    """L24: each worker in its turn, two successors at least, and every request answered."""
     # A worker begins with some 50 MiB; one that began above the limit would not be recycled.
     settings = brisk() + (
         '[serve]\nworkers = 2\nrecycle_interval = "100ms"\n[resources]\nworker_memory = "160MiB"\n'

@@ -506,7 +506,7 @@ def test_a_process_short_of_descriptors_is_not_ready() -> None:
 
 
 def test_lag_and_connections_are_told() -> None:
-    """They warn, a lag when it lasts, and the process stays ready."""
+    """L26: they warn, a lag when it lasts, and the process stays ready."""
     judged = process(connections=10)
 
     found = [

@@ -261,3 +261,12 @@ def counted(text: str) -> float:
     """Sum the request counter of an exposition."""
     lines = [line for line in text.splitlines() if line.startswith("shipworthy_web_requests_total")]
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+
+def alive(pid: int) -> bool:
+    """Does this process still run? One that ended and waits to be buried does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"  # an orphan is buried by the first process of the machine, or never

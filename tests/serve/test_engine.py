@@ -12,7 +12,7 @@ import websockets
 from websockets.asyncio.client import connect
 from wire import PATIENCE_SECONDS, App, Client, certified, running, until
 
-from shipworthy.serve import engine as engine_module
+from shipworthy.serve import engine as engine_module, protocol as protocol_module
 from shipworthy.serve.engine import UvicornEngine
 from shipworthy.serve.sockets import listen_tcp
 
@@ -205,6 +205,51 @@ async def test_websockets_are_told_one_after_the_other() -> None:
     # 10 ms for each. A busy loop may be late, and then closes several at once.
     assert max(told) - min(told) > 0.5 * 0.01 * count
     assert sum(later - told[0] < 0.01 for later in told) < count / 2
+
+
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+MESSAGE = b"\x81\x82\0\0\0\0hi"
+SERVICE_RESTART = b"\x88\x02\x03\xf4"
+
+
+async def test_a_websocket_that_talks_when_it_is_closed_reads_the_close_and_an_end() -> None:
+    """L04: a reset would take the close from a client that is writing, and it would see 1006."""
+    async with running(App()) as (engine, sock):
+        client = await Client.to(sock)
+        client.writer.write(HANDSHAKE)
+        await client.reader.readuntil(b"\r\n\r\n")
+        await until(lambda: engine.census().upgraded == 1)
+        engine.close_websockets(drain_seconds=30.0)
+        await until(lambda: client.reader.at_eof() or len(client.reader._buffer) == 4)
+        for _ in range(5):  # who was told reads later, and is still writing
+            client.writer.write(MESSAGE)
+            await asyncio.sleep(0.01)
+        told = await client.rest()
+        before = engine.census().upgraded
+        await client.close()
+        await until(lambda: engine.census().upgraded == 0)
+
+    assert told == SERVICE_RESTART
+    assert before == 1
+
+
+async def test_a_websocket_whose_client_does_not_close_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """L04: it is closed a moment after it was told."""
+    monkeypatch.setattr(protocol_module, "LINGER_SECONDS", 0.05)
+    async with running(App()) as (engine, sock):
+        client = await Client.to(sock)
+        client.writer.write(HANDSHAKE)
+        await client.reader.readuntil(b"\r\n\r\n")
+        await until(lambda: engine.census().upgraded == 1)
+        engine.close_websockets(drain_seconds=30.0)
+        await until(lambda: engine.census().upgraded == 0)
+
+        assert await client.rest() == SERVICE_RESTART
 
 
 async def test_with_no_time_left_every_websocket_is_told_at_once() -> None:

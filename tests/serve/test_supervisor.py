@@ -1,6 +1,7 @@
 """What the supervisor keeps up whatever the worker does."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from launch import (
     Load,
     Run,
     Service,
+    alive,
     brisk,
     counted,
     started,
@@ -190,6 +192,8 @@ def test_an_app_that_forks_is_told_once_what_that_may_cost(kept: Service) -> Non
     assert forked["level"] == "warning"
     assert "beside" in forked["threads"]
     assert not [name for name in forked["threads"] if name.startswith("shipworthy")]
+    # We fork nobody: a worker is a program of its own.
+    assert "shipworthy.serve" in Path(f"/proc/{kept.worker_pid()}/cmdline").read_text()
 
 
 def test_metrics_are_answered_in_the_first_second_of_a_blocked_loop(kept: Service) -> None:
@@ -229,19 +233,31 @@ def test_a_worker_that_cannot_be_started_again_ends_the_service(run: Run, tmp_pa
     assert "no worker process could be started" in service.err
 
 
-def test_settings_that_broke_meanwhile_are_the_reason_a_new_worker_gives(
-    run: Run, tmp_path: Path
-) -> None:
-    """They are read anew by each worker; the sentence has the place."""
-    with run() as service:
+def test_what_broke_meanwhile_is_the_reason_a_new_worker_gives(run: Run, tmp_path: Path) -> None:
+    """L20: the settings first, then the code: on the port meanwhile, and at the end with 78.
+
+    Both are read anew by each worker. A sentence has the place, an exception its traceback.
+    """
+    shop = tmp_path / "shop.py"
+    shop.write_text("from fastapi import FastAPI\napp = FastAPI()\n")
+    with run("shop:app") as service:
         service.until_ready()
         (tmp_path / "shipworthy.toml").write_text("[serve]\nprot = 1\n")
         os.kill(service.worker_pid(), signal.SIGKILL)
+        probe = httpx.get(f"{service.operations}/readyz")
+        while "serve.prot" not in probe.text:
+            probe = httpx.get(f"{service.operations}/readyz")
+        shop.write_text("raise RuntimeError('no price list')\n")
+        (tmp_path / "shipworthy.toml").write_text("")
         code = service.ended()
 
+    assert probe.status_code == 503
+    assert "serve.prot: no such setting" in probe.text
+    assert "Traceback" not in probe.text
     assert code == 78
-    assert "serve.prot: no such setting" in service.err
-    assert "Traceback" not in service.err
+    assert re.search(
+        r'Traceback.*shop\.py", line 1.*RuntimeError: no price list', service.err, re.DOTALL
+    )
 
 
 def test_it_serves_and_leaves_when_nobody_reads_what_it_says(tmp_path: Path) -> None:
@@ -400,7 +416,7 @@ def test_new_code_that_cannot_start_replaces_nobody(pair: Service) -> None:
 
 
 def test_a_worker_whose_loop_stands_is_replaced_and_the_other_serves(pair: Service) -> None:
-    """SIGABRT leaves every stack; its clients are lost, nobody else is; the probe stays good."""
+    """L26: SIGABRT leaves every stack; its clients are lost, nobody else is; the probe is good."""
     old = pair.serving()
     blocked = During(pair, "/block?seconds=30")
     pair.until(lambda: "block began" in pair.diary())
@@ -516,12 +532,4 @@ def test_when_the_supervisor_is_killed_all_workers_end(run: Run) -> None:
         service.until(lambda: len(service.serving()) == 2)
         workers = service.serving()
         service.signal(signal.SIGKILL)
-        service.until(lambda: not any(map(_lives, workers)))
-
-
-def _lives(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"  # an orphan is buried by the first process of the machine, or never
+        service.until(lambda: not any(map(alive, workers)))

@@ -66,7 +66,7 @@ async def test_it_may_live_again_after_it_has_stopped():
 
 
 async def test_a_start_that_fails_says_why_in_one_line():
-    """Starlette reports a traceback; what happened is its last line."""
+    """L32: Starlette reports a traceback; what happened is its last line."""
     with pytest.raises(StartFailed, match=r"^ConnectionError: no route to host$"):
         await AppLifespan(fastapi_app(before=fail)).start()
 
@@ -98,7 +98,7 @@ async def answers(scope, receive, send):
 
 @pytest.mark.parametrize("app", [returns, asserts, answers, ASGIHandler.__call__])
 async def test_an_application_that_does_not_know_the_protocol_is_served_without(app, heard):
-    """Django raises, others return, assert, or answer as if they were asked by HTTP."""
+    """L32: Django raises, others return, assert, or answer as if they were asked by HTTP."""
     if app is ASGIHandler.__call__:
         # The handler needs no settings to say that it does not speak the protocol.
         app = ASGIHandler.__new__(ASGIHandler)

@@ -15,7 +15,13 @@ from typing import Any, Protocol
 
 import uvicorn
 
-from shipworthy.serve.protocol import Census, Connections, LeavingHttpProtocol
+from shipworthy.serve.protocol import (
+    Census,
+    Connections,
+    LeavingHttpProtocol,
+    close_websocket,
+    end_connection,
+)
 from shipworthy.web import spread_seconds
 
 # A request head that has not ended this long after the listeners closed is given up (L18); its
@@ -237,14 +243,9 @@ class UvicornEngine:
         for connection, seconds in zip(fresh, after, strict=True):
             self._told.add(connection)
             if drain_seconds:
-                loop.call_later(seconds, self._close_websocket, connection)
+                loop.call_later(seconds, close_websocket, connection)
             else:  # before its task is cancelled, which comes next
-                self._close_websocket(connection)
-
-    def _close_websocket(self, connection: Any) -> None:
-        transport: asyncio.Transport = connection.transport
-        if not transport.is_closing():
-            connection.shutdown()  # says 1012, service restart
+                close_websocket(connection)
 
     def cancel(self, *, spared: AbstractSet["asyncio.Task[Any] | None"] = frozenset()) -> None:
         """Cancel what is still being answered, but for the tasks in `spared`."""
@@ -264,7 +265,7 @@ class UvicornEngine:
         for taking in self._taking:
             taking.cancel()
         for connection in list(self._connections.connections):
-            connection.transport.close()
+            end_connection(connection)
         await asyncio.sleep(0)  # let the closes reach their sockets
 
     def _https(self) -> list[LeavingHttpProtocol]:

@@ -79,6 +79,17 @@ async def hold_gil(request: Request) -> Response:
     return PlainTextResponse("let go")
 
 
+async def spin(request: Request) -> Response:
+    note("spin began")
+    while True:  # lets go of the GIL now and then, and never of the loop
+        pass
+
+
+async def executor(request: Request) -> Response:
+    # Unlike a thread of the framework, one that the end of the interpreter waits for.
+    return await asyncio.get_running_loop().run_in_executor(None, thread, request)
+
+
 def thread(request: Request) -> Response:
     note("thread began")
     threading.Event().wait(float(request.query_params["seconds"]))
@@ -206,6 +217,8 @@ app: Any = Starlette(
         Route("/swallow", swallow),
         Route("/block", block),
         Route("/gil", hold_gil),
+        Route("/spin", spin),
+        Route("/executor", executor),
         Route("/thread", thread),
         Route("/stream", stream),
         Route("/background", background),
