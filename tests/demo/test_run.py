@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
@@ -51,14 +52,22 @@ def test_the_welcome_says_where_everything_is():
         "Ctrl-C",
     ):
         assert part in said
-    assert "traffic     none" in welcome(FACTS, database="", traffic_pid=None)
+    alone = welcome(FACTS, database="", traffic_pid=None)
+    assert "traffic     none" in alone
+    assert "how many requests" in said
+    assert "how many requests" not in alone
     assert "break it" not in said
 
 
-def test_the_welcome_says_how_to_break_the_database():
-    """One line, to be copied as it stands."""
+def test_the_welcome_says_how_to_replace_the_workers_and_break_the_database():
+    """One line for each, to be copied as it stands, and where one sees what it does."""
     said = welcome(FACTS, database="", traffic_pid=None, action="break-database")
 
+    assert (
+        "  replace     curl -X POST -H "
+        '"Authorization: Bearer t0k" http://127.0.0.1:9000/api/restart\n' in said
+    )
+    assert "http://127.0.0.1:9000/health\nsays how far it is" in said
     assert (
         "  break it    curl -X POST -H "
         '"Authorization: Bearer t0k" http://127.0.0.1:9000/api/actions/break-database\n' in said
@@ -115,19 +124,7 @@ def test_traffic_needs_plain_http():
     traffic = Traffic()
 
     assert traffic.start("https://127.0.0.1:1") is None
-    traffic.stop()
-
-
-def test_traffic_is_ended_by_its_id():
-    """It runs from start to stop; a second stop does nothing."""
-    traffic = Traffic()
-
-    pid = traffic.start("http://127.0.0.1:1")
-    traffic.stop()
-    traffic.stop()
-
-    assert pid is not None
-    assert not Path(f"/proc/{pid}").exists()
+    assert traffic.stop() == ""
 
 
 def test_traffic_that_does_not_listen_is_ended_all_the_same(monkeypatch: pytest.MonkeyPatch):
@@ -138,9 +135,11 @@ def test_traffic_that_does_not_listen_is_ended_all_the_same(monkeypatch: pytest.
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
 
-    traffic.stop()
+    said = traffic.stop()
 
     assert not Path(f"/proc/{pid}").exists()
+    assert said == "traffic: it had to be ended, and its count is lost\n"
+    assert traffic.stop() == ""
 
 
 def test_the_browser_is_not_waited_for(monkeypatch: pytest.MonkeyPatch):
@@ -200,6 +199,7 @@ def test_the_whole_demo(tmp_path: Path):
 
         running.process.send_signal(signal.SIGINT)
         code = running.process.wait(30)
+    last = (tmp_path / "out").read_text().splitlines()[-1]
 
     assert ready == "ok\n"
     assert len(page["items"]) == 20
@@ -208,6 +208,43 @@ def test_the_whole_demo(tmp_path: Path):
     assert alive
     assert code == 0
     assert not Path(f"/proc/{running.traffic}").exists()
+    assert re.match(r"traffic: [1-9]\d* requests, 0 failed(;|$)", last)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_its_workers_are_replaced_while_it_serves(tmp_path: Path):
+    """Two new ones in the end; neither the traffic nor several writers at once see a failure."""
+    with demonstration(tmp_path) as running, ThreadPoolExecutor(2) as writers:
+        before = until(lambda: serving(running), lambda pids: len(pids) == 2, seconds=START_SECONDS)
+        over = threading.Event()
+
+        def keep_writing() -> list[int]:
+            codes = []
+            while not over.wait(0.01):
+                codes.append(write(running)[0])
+            return codes
+
+        written = [writers.submit(keep_writing) for _ in range(2)]
+        try:
+            answer = exchange(f"{running.operations}/api/restart", "POST", token=running.token)
+            replaced = until(
+                lambda: replaced_of(running), lambda pids: len(pids) == 2, seconds=START_SECONDS
+            )
+            after = serving(running)
+        finally:
+            over.set()
+        codes = [code for future in written for code in future.result()]
+        running.process.send_signal(signal.SIGINT)
+        running.process.wait(30)
+    last = (tmp_path / "out").read_text().splitlines()[-1]
+
+    assert answer[0] == 202
+    assert len(before) == len(after) == 2
+    assert replaced == before
+    assert after.isdisjoint(before)
+    assert set(codes) == {201}
+    assert re.match(r"traffic: [1-9]\d* requests, 0 failed(;|$)", last)
 
 
 @pytest.mark.slow
@@ -296,8 +333,16 @@ def test_a_broken_server_is_answered_for_and_comes_back(
         well = until(
             lambda: status(f"{running.service}/projects?size=1"), lambda c: c == 200, seconds=20
         )
+
+        def states_after_calls() -> set[str]:
+            # The breaker of each worker and engine closes by calls, and the traffic has one
+            # connection only: a route for each engine, over connections of their own.
+            for path in ("/projects?size=1", "/summary"):
+                status(f"{running.service}{path}")
+            return {breaker["state"] for breaker in breakers(running)}
+
         closed = until(
-            lambda: {breaker["state"] for breaker in breakers(running)},
+            states_after_calls,
             lambda states: states == {"closed"},
             seconds=20,
         )
@@ -389,6 +434,19 @@ def found(pattern: str, text: str) -> str:
     match = re.search(pattern, text)
     assert match is not None, text
     return match[1]
+
+
+def serving(running: Running) -> set[int]:
+    """Return the processes that serve."""
+    _, _, said = exchange(f"{running.operations}/api/status", token=running.token)
+    workers = json.loads(said)["service"]["workers"]
+    return {worker["pid"] for worker in workers if worker["phase"] == "ready"}
+
+
+def replaced_of(running: Running) -> set[int]:
+    """Return the processes that gave way to others, by the notes of `/health`."""
+    notes = json.loads(get(f"{running.operations}/health"))["notes"]
+    return {int(pid) for pid in re.findall(r"worker (\d+) ended .*, replaced: ", "\n".join(notes))}
 
 
 def act(running: Running, method: str, *, seconds: float) -> dict[str, Any]:

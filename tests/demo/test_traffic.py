@@ -2,7 +2,9 @@
 
 import http.server
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +21,20 @@ from sqlalchemy import Engine, create_engine, func, select
 
 from shipworthy.demo import traffic
 from shipworthy.demo.models import Model
-from shipworthy.demo.traffic import MARK, Ask, Caller, Told, drive, plan_and_cancel, sweep, visits
+from shipworthy.demo.traffic import (
+    CUT,
+    LATE,
+    MARK,
+    REFUSED,
+    Ask,
+    Caller,
+    Told,
+    TrafficCount,
+    drive,
+    plan_and_cancel,
+    sweep,
+    visits,
+)
 
 
 @pytest.mark.slow
@@ -148,21 +163,84 @@ def test_a_caller_survives_what_it_meets(served: str):
     ]
 
     caller.close()
-    assert nobody == Told(0)
+    assert nobody == Told(0, lost=REFUSED)
     listed = Told(200, {"items": []})
-    assert answers == [Told(200), Told(0), listed, listed]
+    assert answers == [Told(200), Told(0, lost=CUT), listed, listed]
+
+
+def test_a_caller_waits_for_an_answer_for_so_long(monkeypatch: pytest.MonkeyPatch):
+    """Somebody who accepts and stays silent is told from one who cuts."""
+    monkeypatch.setattr(traffic, "TIMEOUT_SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        caller = Caller(f"http://127.0.0.1:{silent.getsockname()[1]}")
+
+        assert caller(Ask("GET", "/")) == Told(0, lost=LATE)
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ([], "0 requests, 0 failed"),
+        ([Told(200), Told(201), Told(204), Told(404)], "4 requests, 0 failed"),
+        ([Told(200)] * 1234, "1,234 requests, 0 failed"),
+        (
+            [Told(500), Told(503), Told(503)],
+            "3 requests, 3 failed (1 answered 500, 2 answered 503)",
+        ),
+        ([Told(409), Told(0, lost=CUT)], "2 requests, 2 failed (1 answered 409, 1 cut off)"),
+        ([Told(0, lost=LATE), Told(200)], "2 requests, 1 failed (1 no answer in 10 s)"),
+        ([Told(0, lost=REFUSED), Told(200)], "2 requests, 1 failed (1 refused)"),
+        (
+            [Told(200), Told(0, lost=REFUSED), Told(0, lost=CUT), Told(0, lost=REFUSED)],
+            "3 requests, 2 failed (1 cut off, 1 refused); 1 more found nobody there any more",
+        ),
+    ],
+)
+def test_what_failed_is_counted_by_its_kind(told: list[Told], said: str):
+    """Refusals count as soon as anything follows them; only those at the end are the end's."""
+    count = TrafficCount()
+    for one in told:
+        count.add(one)
+
+    assert count.sentence() == f"traffic: {said}"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it(served: str, number: signal.Signals):
-    """It ends by itself, with success, within the time of a request."""
-    process = subprocess.Popen([sys.executable, "-m", "shipworthy.demo.traffic", served])
+    """It ends by itself, with success, within the time of a request, and says what it counted."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "shipworthy.demo.traffic", served],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     Served.asked.wait(20)
 
     process.send_signal(number)
 
+    said, _ = process.communicate(timeout=5)
+    assert process.returncode == 0
+    assert re.fullmatch(r"traffic: [1-9]\d* requests, 0 failed\n", said)
+
+
+@pytest.mark.slow
+def test_it_ends_where_nobody_reads_its_count(served: str):
+    """A closed pipe at its end is no failure of it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "shipworthy.demo.traffic", served],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    Served.asked.wait(20)
+
+    process.terminate()
+
     assert process.wait(5) == 0
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    process.stderr.close()
 
 
 @pytest.mark.slow

@@ -52,6 +52,35 @@ async def test_while_serving_an_answer_keeps_its_connection() -> None:
         assert engine.quiet_seconds() < PATIENCE_SECONDS
 
 
+@pytest.mark.parametrize("background", [False, True])
+async def test_an_exception_after_a_whole_answer_costs_no_other_request(
+    tmp_path: Path, *, background: bool
+) -> None:
+    """A problem answer of ours, or a background task: the connection was promised to stay."""
+    app = App()
+
+    async def raises(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope, receive, send)
+        if scope["path"] == "/later":
+            await app.let.wait()
+            raise RuntimeError("on purpose")
+
+    settings = load(environ={"SHIPWORTHY_WEB__ACCESS_LOG": "false"}, directory=tmp_path)
+    path = "/later" if background else "/raises"
+    async with running(raises if background else harden(app, settings=settings)) as (_, sock):
+        client = await Client.to(sock)
+        client.ask(path)
+        first = await client.head()
+        client.ask("/held")
+        await app.began.wait()
+        app.let.set()  # both go on: what raises does it first
+        second = await client.head()
+
+        assert "connection: close" not in first
+        assert "200 ok" in second
+        assert ("200 ok" if background else "500 internal") in first
+
+
 async def test_when_leaving_an_idle_connection_is_answered_once_more_and_told_to_close() -> None:
     """A request that was on its way when the drain began is not lost (scenario L16)."""
     async with running(App()) as (engine, sock):

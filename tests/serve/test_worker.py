@@ -113,7 +113,7 @@ def test_readiness_fails_at_once_and_the_lame_duck_still_answers(run: Run) -> No
 
 
 def test_a_client_that_keeps_its_connection_loses_nothing(run: Run) -> None:
-    """The idle connection is answered once more instead of being cut (L14, L16)."""
+    """The idle connection is answered once more instead of being cut (L14, L15, L16)."""
     with run(settings=brisk(idle_grace="2s")) as service:
         service.until_ready()
         with httpx.Client(base_url=service.url) as client:
@@ -408,6 +408,18 @@ def test_as_the_first_process_of_a_container_it_hears_sigterm_and_buries_orphans
         code = service.ended()
 
     assert code == 0
+
+
+def test_a_generator_that_nobody_ended_runs_its_finally(run: Run, diary: Diary) -> None:
+    """As under `asyncio.run`: the process ends without the collection that would have found it."""
+    with run() as service:
+        service.until_ready()
+        assert service.get("/kept").text == "kept"
+        service.signal()
+        code = service.ended()
+
+    assert code == 0
+    assert "generator ended" in diary()
 
 
 def test_event_streams_and_websockets_are_sent_on_one_after_the_other(

@@ -88,7 +88,9 @@ def run(
         # Only before the service takes over the signal: nothing was begun.
         return Exit.CLEAN
     finally:
-        traffic.stop()
+        # Past Python's buffer, which would make a failed exit of a terminal that has gone.
+        with contextlib.suppress(OSError):
+            os.write(1, traffic.stop().encode())
 
 
 class Traffic:
@@ -104,30 +106,32 @@ class Traffic:
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-m", "shipworthy.demo.traffic", url, "--parent", str(os.getpid())],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            # A line at its end, which we pass on after our own.
+            stdout=subprocess.PIPE,
             # Ctrl-C reaches every process of the terminal's group. The traffic goes on through the
             # drain, as traffic does, and is ended after it.
             start_new_session=True,
         )
         return self._process.pid
 
-    def stop(self) -> None:
-        """End it; again does nothing."""
+    def stop(self) -> str:
+        """End it and return the line that counts its requests; again returns nothing."""
         if self._process is None:
-            return
+            return ""
         self._process.terminate()
         try:
-            self._process.wait(TRAFFIC_STOP_SECONDS)
+            said, _ = self._process.communicate(timeout=TRAFFIC_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            said, _ = self._process.communicate()
         self._process = None
+        return said.decode() or "traffic: it had to be ended, and its count is lost\n"
 
 
 def welcome(
     facts: "ReadyFacts", *, database: str, traffic_pid: int | None, action: str = ""
 ) -> str:
-    """Say where everything is, and how to break it."""
+    """Say where everything is, how to replace the workers, and how to break the database."""
     lines = {
         "service": facts.url,
         "API page": f"{facts.url}/docs",
@@ -136,13 +140,17 @@ def welcome(
         "database": database,
         "traffic": f"about 10 requests a second, process {traffic_pid}" if traffic_pid else "none",
     }
+    post = f'curl -X POST -H "Authorization: Bearer {facts.token}" {facts.operations_url}/api'
+    lines["replace"] = f"{post}/restart"
     if action:
-        lines["break it"] = (
-            f'curl -X POST -H "Authorization: Bearer {facts.token}" '
-            f"{facts.operations_url}/api/actions/{action}"
-        )
+        lines["break it"] = f"{post}/actions/{action}"
     rows = "".join(f"  {name:<11} {value}\n" for name, value in lines.items())
-    return f"\nThe demo is ready.\n\n{rows}\nCtrl-C stops it.\n\n"
+    return (
+        f"\nThe demo is ready.\n\n{rows}\n"
+        f"'replace' gives each worker a successor while the traffic goes on; "
+        f"{facts.operations_url}/health\nsays how far it is. Ctrl-C stops it"
+        f"{', and then says how many requests of the traffic failed' if traffic_pid else ''}.\n\n"
+    )
 
 
 def has_display(environ: Mapping[str, str], platform: str) -> bool:

@@ -3,7 +3,9 @@
 A process of its own (`python -m shipworthy.demo.traffic URL --parent PID`), so that it shares no
 loop and no memory with what it looks at. At most `PER_SECOND` requests a second, one at a time. It
 deletes whatever it creates, and at its start and every minute whatever an earlier one left behind,
-so the database stays as large as it was. It ends on SIGTERM or SIGINT, or when `PID` is gone.
+so the database stays as large as it was. It ends on SIGTERM or SIGINT, or when `PID` is gone, and
+writes one line at its end: how many requests it made, and how many of them failed. No request is
+made a second time, so that none that failed is hidden.
 """
 
 import argparse
@@ -14,8 +16,10 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -41,13 +45,55 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What was answered; status 0 when there was no answer at all."""
+    """What was answered; status 0, and `lost` with the reason, when there was no whole answer."""
 
     status: int
     body: Any = None
+    lost: str = ""
 
 
 Visit = Generator[Ask, Told, None]
+
+REFUSED = "refused"
+CUT = "cut off"
+LATE = f"no answer in {TIMEOUT_SECONDS:g} s"
+
+
+@dataclass(slots=True)
+class TrafficCount:
+    """What became of the requests.
+
+    One has failed when it got no answer, or another one than a visitor expects: done, or 404 for
+    what is not there. Refusals that nothing follows are told apart: the service had ended.
+    """
+
+    asked: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    refused_since_answer: int = 0
+
+    def add(self, told: Told) -> None:
+        """Count one more request."""
+        if told.lost == REFUSED:
+            self.refused_since_answer += 1
+            return
+        # It was not the end: whoever was refused meanwhile is one that failed.
+        self.asked += self.refused_since_answer + 1
+        self.failures[REFUSED] += self.refused_since_answer
+        self.refused_since_answer = 0
+        if told.lost:
+            self.failures[told.lost] += 1
+        elif told.status >= 400 and told.status != 404:
+            self.failures[f"answered {told.status}"] += 1
+
+    def sentence(self) -> str:
+        """Say it in one line."""
+        said = f"traffic: {self.asked:,} requests, {self.failures.total():,} failed"
+        kinds = [f"{count:,} {kind}" for kind, count in sorted(self.failures.items()) if count]
+        if kinds:
+            said += f" ({', '.join(kinds)})"
+        if self.refused_since_answer:
+            said += f"; {self.refused_since_answer:,} more found nobody there any more"
+        return said
 
 
 def browse(draw: Random) -> Visit:
@@ -142,9 +188,15 @@ class Caller:
             if response.headers.get_content_type() != "application/json" or not content:
                 return Told(response.status)
             return Told(response.status, json.loads(content))
+        except ConnectionRefusedError:
+            lost = REFUSED
+        except TimeoutError:
+            lost = LATE
         except (OSError, http.client.HTTPException, ValueError):
-            self.close()
-            return Told(0)
+            # Half an answer is none, nor is one that says it is JSON and is not.
+            lost = CUT
+        self.close()
+        return Told(0, lost=lost)
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
@@ -187,8 +239,18 @@ def main(arguments: list[str]) -> int:
 
     draw = Random(options.seed)  # noqa: S311 - which page to look at is no secret
     caller = Caller(options.url)
-    drive(visits(draw, time.monotonic), caller, pause)
+    count = TrafficCount()
+
+    def counted(ask: Ask) -> Told:
+        told = caller(ask)
+        count.add(told)
+        return told
+
+    drive(visits(draw, time.monotonic), counted, pause)
     caller.close()
+    # Past Python's buffer, which would complain at the exit where nobody reads any more.
+    with suppress(OSError):
+        os.write(1, f"{count.sentence()}\n".encode())
     return 0
 
 

@@ -36,7 +36,7 @@ from shipworthy.lifecycle.fence import (
     work_scope,
 )
 from shipworthy.lifecycle.health import Answer, CheckReport, ComponentReport, HealthReport
-from shipworthy.lifecycle.hooks import threads_at_work, where
+from shipworthy.lifecycle.hooks import leave_behind, threads_at_work, where
 from shipworthy.lifecycle.lifecycle import (
     Lifecycle,
     PhaseChanged,
@@ -159,6 +159,7 @@ __all__ = [
     "heard_early",
     "ignore_signals",
     "is_ignored",
+    "leave_behind",
     "on_drain",
     "raise_descriptors",
     "read_limits",

@@ -8,6 +8,7 @@ uvicorn must pass before the pinned range is widened.
 import asyncio
 import math
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -184,6 +185,20 @@ def end_connection(connection: Any) -> None:
     (transport.end if isinstance(transport, _HearingOut) else transport.close)()
 
 
+class _Answered:
+    """Stands in for the transport towards an answer that is complete: there is nothing to close."""
+
+    def is_closing(self) -> bool:
+        # No 100 Continue after the answer.
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+_ANSWERED = _Answered()
+
+
 class LeavingHttpProtocol(HttpToolsProtocol):
     """An HTTP/1.1 connection that, once the worker leaves, ends with its next answer.
 
@@ -307,8 +322,20 @@ class LeavingHttpProtocol(HttpToolsProtocol):
         self._received_bytes = 0
         self.server_state.last_request_at = self.asking_since
         super().on_headers_complete()
+        cycle: RequestResponseCycle | None = self.cycle  # None when the first one is a websocket
+        if cycle is not None:
+            cycle.on_response = partial(self._on_answered, cycle)
         if self.server_state.leaving:
             self.leave()
+
+    def _on_answered(self, cycle: RequestResponseCycle) -> None:
+        """Keep what a whole answer has promised, whatever the application raises after it.
+
+        uvicorn closes the connection then, which was to stay: of our own problem answers, too, and
+        when a background task fails. A request that is on its way, or begun, would be lost.
+        """
+        cycle.transport = _ANSWERED  # type: ignore[assignment]  # nothing else of it is used
+        self.on_response_complete()
 
     def leave(self) -> None:
         """Close after the answer that is being made, if there is one; wait for one otherwise."""

@@ -54,6 +54,7 @@ from shipworthy.lifecycle import (
     StopReport,
     commits_under_way,
     ignore_signals,
+    leave_behind,
     raise_descriptors,
     signals_of,
     threads_at_work,
@@ -80,6 +81,8 @@ HEARTBEAT_SECONDS = 0.25
 # How often the drain looks at its facts; far below any of its bounds.
 DRAIN_TICK_SECONDS = 0.02
 FLUSH_SECONDS = 0.5
+# What the `finally` of generators that nobody ended may take.
+WIND_UP_SECONDS = 0.5
 # The stop hooks have their own bounds; this is what the shells around them may add.
 STOP_SLACK_SECONDS = 0.5
 SHOWN_REQUESTS = 20
@@ -202,6 +205,7 @@ def main(text: str) -> int:
     loop = _new_loop(settings.of(ServeSettings).loop)
     asyncio.set_event_loop(loop)
     code = loop.run_until_complete(worker.run(wire))
+    loop.run_until_complete(_wind_up())
     # Last, and bounded: whoever takes our lines may have stopped to. That is no fault of the app.
     hardened.close_log(FLUSH_SECONDS)
     stop_logging()
@@ -606,6 +610,18 @@ def _requests(described: Sequence[Mapping[str, Any]]) -> list[Holder]:
         )
         for request in described
     ]
+
+
+async def _wind_up() -> None:
+    """Let tasks and generators that are left run their `finally`, as `asyncio.run` does; bounded.
+
+    A stream that nobody reads any more may hang in a cycle with the error that ended it, and no
+    collection will come.
+    """
+    loop = asyncio.get_running_loop()
+    if not commits_under_way():
+        await leave_behind(*(asyncio.all_tasks() - {asyncio.current_task()}))
+    await asyncio.wait({loop.create_task(loop.shutdown_asyncgens())}, timeout=WIND_UP_SECONDS)
 
 
 def _breakers() -> list[dict[str, Any]]:

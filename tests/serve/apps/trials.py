@@ -1,6 +1,7 @@
 """An app with one route for each thing that goes wrong in practice; `DIARY` is what it saw."""
 
 import asyncio
+import gc
 import os
 import re
 import threading
@@ -124,6 +125,23 @@ async def events(request: Request) -> Response:
     return StreamingResponse(endless(), media_type="text/event-stream")
 
 
+async def kept(request: Request) -> Response:
+    """Leave a generator behind that only a collection would find: it is in a cycle."""
+
+    async def open_for_ever() -> AsyncIterator[object]:
+        try:
+            yield
+        finally:
+            note("generator ended")
+
+    gc.disable()  # so that it is not found before the end
+    generator = open_for_ever()
+    await anext(generator)
+    cycle: list[object] = [generator]
+    cycle.append(cycle)
+    return PlainTextResponse("kept")
+
+
 async def commit(request: Request) -> Response:
     try:
         with lifecycle.commit_fence():
@@ -230,6 +248,7 @@ app: Any = Starlette(
         Route("/raises-late", raises_late),
         Route("/exits", exits),
         Route("/forks", forks),
+        Route("/kept", kept),
         Route("/body", body, methods=["POST"]),
         WebSocketRoute("/socket", socket),
     ],
