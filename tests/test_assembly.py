@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import signal
 import socket
 import subprocess
 import sys
@@ -14,9 +15,17 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.testclient import TestClient
 
 from shipworthy import harden
+from shipworthy.context import current_request, request_scope
 from shipworthy.errors import SettingsInvalid, TargetInvalid
 from shipworthy.events import listen
-from shipworthy.lifecycle import Check, Component, Phase, PhaseChanged
+from shipworthy.lifecycle import (
+    Check,
+    CommitRefused,
+    Component,
+    Phase,
+    PhaseChanged,
+    commit_fence,
+)
 from shipworthy.settings import load
 from shipworthy.telemetry import AccessLog, install_logging
 from shipworthy.web import AppLifespan
@@ -132,6 +141,95 @@ def test_every_client_of_a_test_has_a_life_of_its_own(settled):
 
     assert len(starts) == 3
     assert app.lifecycle.phase is Phase.STOPPED
+
+
+async def _in_a_life(app, play):
+    """Let `play` run between start-up and shutdown."""
+    inbox, heard = asyncio.Queue(), asyncio.Queue()
+    living = asyncio.create_task(app({"type": "lifespan", "asgi": {}}, inbox.get, heard.put))
+    inbox.put_nowait({"type": "lifespan.startup"})
+    await heard.get()
+    await play()
+    inbox.put_nowait({"type": "lifespan.shutdown"})
+    await living
+
+
+async def test_each_life_ends_its_event_streams_one_after_the_other(settled):
+    """That the life before has drained its own does not send the clients of this one as a wave."""
+
+    async def stream(scope, receive, send):
+        if scope["type"] == "lifespan":
+            for kind in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{kind}.complete"})
+            return
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    app = harden(stream, settings=settled(SHIPWORTHY_LIFECYCLE__DRAIN="15s"))
+    at_once = []
+
+    async def play():
+        ended = []
+
+        async def send(message):
+            if message["type"] == "http.response.body":
+                ended.append(message)
+
+        async def receive():
+            return await asyncio.Event().wait()
+
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "http_version": "1.1"}
+        # 10 ms apart: the last of 300 is due after 3 s.
+        asked = [asyncio.create_task(app(dict(scope), receive, send)) for _ in range(300)]
+        while len(app.in_flight) < len(asked):
+            await asyncio.sleep(0)
+        app.follow(Phase.DRAINING)
+        while not ended:
+            await asyncio.sleep(0.001)
+        at_once.append(len(ended))
+        for one in asked:
+            one.cancel()
+        await asyncio.wait(asked)
+
+    await _in_a_life(app, play)
+    await _in_a_life(app, play)
+
+    assert max(at_once) < 300
+
+
+async def test_a_new_life_keeps_nothing_of_the_requests_that_the_last_one_cancelled(settled):
+    """Until then no COMMIT of theirs begins, in a thread that goes on; kept, they would add up."""
+    records = []
+    inner = FastAPI()
+
+    @inner.get("/")
+    async def long():
+        records.append(current_request())
+        await asyncio.Event().wait()
+
+    app = harden(inner, settings=settled())
+
+    async def play():
+        asking = asyncio.create_task(_get(app, "/"))
+        while not records:
+            await asyncio.sleep(0)
+        app.in_flight.cancel()
+        await asyncio.wait({asking})
+
+    async def nothing():
+        with request_scope(records[0]), commit_fence():
+            begun.append("COMMIT")
+
+    begun = []
+    await _in_a_life(app, play)
+    with pytest.raises(CommitRefused):
+        await nothing()
+    await _in_a_life(app, nothing)
+
+    assert begun == ["COMMIT"]
 
 
 def test_a_start_that_fails_reaches_the_server(settled):
@@ -441,6 +539,70 @@ async def test_under_such_a_server_what_outlasts_the_drain_is_cancelled(settled)
     assert last["type"] == "lifespan.shutdown.complete"
 
 
+async def test_a_call_that_was_cancelled_is_refused_its_commit_until_the_next_life(settled):
+    """A thread of it may outlive the stop; a suite of many lives keeps nothing of the last one."""
+    inner, records = FastAPI(), []
+
+    @inner.get("/")
+    async def long():
+        records.append(current_request())
+        await asyncio.Event().wait()
+
+    times = {"IDLE_GRACE": "0s", "DRAIN": "0s", "CANCEL": "50ms"}
+    app = harden(
+        inner, settings=settled(**{f"SHIPWORTHY_LIFECYCLE__{k}": v for k, v in times.items()})
+    )
+
+    def refused():
+        try:
+            with request_scope(records[0]), commit_fence():
+                return False
+        except CommitRefused:
+            return True
+
+    found = []
+    for _ in range(2):
+        life = AppLifespan(app)
+        await life.start()
+        found.append(bool(records) and refused())
+        asking = asyncio.create_task(_get(app, "/"))
+        while not len(app.in_flight):
+            await asyncio.sleep(0)
+        await life.stop()
+        await asyncio.wait({asking})
+        found.append(refused())
+
+    assert found == [False, True, False, False]
+
+
+@pytest.mark.parametrize("led", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_the_signals_of_another_server_begin_the_drain(settled, number, led):
+    """SIGTERM and Ctrl-C: that server waits for its connections before it says shutdown.
+
+    A worker of ours hears of Ctrl-C from its supervisor, though the signal reaches it as well.
+    """
+    reached = []
+    before = signal.signal(number, lambda *_: reached.append("the server"))
+    try:
+        app = harden(FastAPI(), settings=settled())
+        if led:
+            app.lead()
+        life = AppLifespan(app)
+        await life.start()
+        signal.raise_signal(number)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        leaves = app.lifecycle.draining
+        await life.stop()
+        signal.raise_signal(number)
+    finally:
+        signal.signal(number, before)
+
+    assert reached == ["the server"] * 2
+    assert leaves == (number is signal.SIGTERM or not led)
+
+
 async def test_leaving_while_the_application_is_asked_for_its_probes_stops_it(settled):
     """A catch-all route that is slow: SIGTERM comes meanwhile, and the shutdown still runs."""
     diary, asked = [], asyncio.Event()
@@ -672,7 +834,8 @@ def test_what_the_settings_refuse_is_refused_here_too(settled):
 
 @pytest.mark.slow
 @pytest.mark.timeout(60)
-def test_under_uvicorn_an_event_stream_does_not_hold_the_end(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+def test_under_uvicorn_an_event_stream_does_not_hold_the_end(tmp_path, number):
     """L03 under a server of others: it waits for its connections, and we end the stream."""
     (tmp_path / "shop.py").write_text(
         "import asyncio, pathlib\n"
@@ -708,7 +871,8 @@ def test_under_uvicorn_an_event_stream_does_not_hold_the_end(tmp_path):
                 told = b""
                 while b"data: 1" not in told:
                     told += client.recv(4096)
-                server.terminate()
+                server.send_signal(number)
+                client.settimeout(20)
                 while part := client.recv(4096):
                     told += part
             server.wait(20)

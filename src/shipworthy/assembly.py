@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final, final
 
@@ -38,6 +39,7 @@ from shipworthy.web import (
     Access,
     App,
     AppLifespan,
+    Call,
     Correlation,
     DoorGuard,
     DrainGate,
@@ -138,9 +140,12 @@ class Hardened:
         """See the drain through for it, as a server of ours does: call `follow` on every look."""
         self._hull.led = True
 
-    def follow(self, phase: Phase) -> None:
-        """Do to the calls in flight what `phase` asks; on every look at the drain."""
-        self._hull.follow(phase)
+    def follow(self, phase: Phase) -> list[Call]:
+        """Do to the calls in flight what `phase` asks; on every look at the drain.
+
+        Returns those that it broke off.
+        """
+        return self._hull.follow(phase)
 
     async def break_off(self) -> None:
         """Answer the calls that were cancelled and go on all the same; takes 0.2 s at most."""
@@ -321,7 +326,13 @@ class _Hull:
                 self.lifecycle, receive, send, before_ready=_at_once, before_stop=_at_once
             )
             return
-        with also_on(Signal.SIGTERM, asyncio.get_running_loop(), self._begin_to_leave):
+        # Under a server of ours only the supervisor decides what Ctrl-C means.
+        signals = (Signal.SIGTERM,) if self.led else (Signal.SIGTERM, Signal.SIGINT)
+        with ExitStack() as heard:
+            for number in signals:
+                heard.enter_context(
+                    also_on(number, asyncio.get_running_loop(), self._begin_to_leave)
+                )
             await speak_lifespan(
                 self.lifecycle,
                 receive,
@@ -367,14 +378,15 @@ class _Hull:
                 await asyncio.sleep(_LOOK_SECONDS)
         await self.break_off()
 
-    def follow(self, phase: Phase) -> None:
-        """Do to the calls in flight what `phase` asks; on every look at the drain."""
+    def follow(self, phase: Phase) -> list[Call]:
+        """Do to the calls in flight what `phase` asks; return those that it broke off."""
         if phase is Phase.DRAINING:
             self._streams.end_all(drain_seconds=self._settings.drain_seconds)
         elif phase is Phase.CANCELLING:
             # A stream whose turn had not come yet, or that was never drained, gets its end.
             self._streams.end_all(drain_seconds=0.0)
-            self.in_flight.cancel()
+            return self.in_flight.cancel()
+        return []
 
     async def break_off(self) -> None:
         """Answer the calls that were cancelled and go on all the same; their time is over."""

@@ -326,7 +326,7 @@ def check_database(
             ("database", found.url),
             ("server", f"{found.server} {found.version}"),
             ("our tables", "none" if survey.ours is None else f"version {survey.ours}"),
-            ("connections", f"{workers} x {pool} = {found.capacity}{slots}"),
+            ("connections", f"({workers} + 1) x {pool} = {found.capacity}{slots}"),
             ("revisions", "no Alembic project here" if project is None else _waiting(survey)),
             *(("finding", str(finding)) for finding in survey.findings),
             *(("problem", problem) for problem in problems),

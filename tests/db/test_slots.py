@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from shipworthy.db import PoolsExceedServer, Prober, install, pool_numbers, protect
+from shipworthy.db.install import successors_here, workers_here
 from shipworthy.db.slots import PoolOnServer, pool_excesses
 from shipworthy.events import listen
 from shipworthy.operations.health import standing
@@ -36,6 +37,35 @@ def test_pools_of_one_server_are_summed_over_all_workers(pools, workers, found):
 
     assert [(it.names, it.wanted, it.allowed) for it in excesses] == found
     assert all(it.workers == workers for it in excesses)
+
+
+def test_a_worker_that_is_replaced_serves_beside_its_successor():
+    """Where a replacement is possible, what fits otherwise may not fit then; and it is said."""
+    pools = [pool("main", 24)]
+    (it,) = pool_excesses(pools, 4, besides=1)
+
+    assert pool_excesses(pools, 4) == []
+    assert pool_excesses(pools, 3, besides=1) == []
+    assert (it.workers, it.wanted) == (4, 120)
+    assert it.because.startswith(
+        "4 workers, and 1 more while one is replaced, with the pools of main may open 120 "
+        "connections, and the server has 97;"
+    )
+
+
+def test_only_where_somebody_replaces_workers_there_may_be_one_more():
+    """Under the server of others a process knows of itself alone."""
+    forget = install()
+    alone = (workers_here(), successors_here())
+    forget()
+    forget = install(workers=1)
+    replaced = (workers_here(), successors_here())
+    forget()
+    forget = install()
+    forget()
+
+    assert alone == (1, 0)
+    assert replaced == (1, 1)
 
 
 def test_the_sentence_says_what_to_do():
@@ -102,7 +132,7 @@ async def test_pools_that_their_server_has_no_room_for_are_named_once(request, s
     await engines[1].dispose()
 
     last = found[-1]
-    assert (last.database, last.wanted, last.workers) == ("pool 0, pool 1", 9000, 3)
+    assert (last.database, last.wanted, last.workers) == ("pool 0, pool 1", 12000, 3)
     assert most - 20 <= last.allowed <= most
     assert len({fact.database for fact in found}) == len(found)
     assert {one["exceeds"] for one in numbers} == {last.because}

@@ -310,13 +310,13 @@ def _flagged(log: list[dict[str, Any]]) -> set[int]:
 
 
 def _late(log: list[dict[str, Any]]) -> set[int]:
-    """Return the rows whose requests were in flight when the cancelling began."""
+    """Return the rows whose requests were spared when the cancelling began."""
     return {
-        int(one["request_id"].removeprefix("row-"))
+        int(one.removeprefix("row-"))
         for line in log
         if line.get("event") == "serve.requests_cancelled"
-        for one in line["requests"]
-        if one["request_id"].startswith("row-")
+        for one in line["spared"]
+        if one.startswith("row-")
     }
 
 

@@ -2,7 +2,6 @@
 
 import re
 import socket
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,12 @@ def checks(service: Service) -> dict[str, Any]:
     )
     found: dict[str, Any] = answer.json()["checks"]
     return found
+
+
+def descriptors_open(service: Service) -> int:
+    """How many the worker says are open; 0 while it does not say."""
+    found = re.match(r"[\d,]+", checks(service)["descriptors:usedRatio"][0].get("output", ""))
+    return int(found[0].replace(",", "")) if found else 0
 
 
 def test_a_blocked_loop_is_named_while_it_stands(tmp_path: Path) -> None:
@@ -73,8 +78,10 @@ def test_a_service_short_of_descriptors_says_so_and_recovers(tmp_path: Path) -> 
                 service.until(
                     lambda: httpx.get(f"{service.operations}/readyz", timeout=5).status_code == 503
                 )
+        # The count needs a descriptor itself: without any left it must not become "nothing known".
+        service.until(lambda: descriptors_open(service) >= LIMIT - 1)
         line = checks(service)["descriptors:usedRatio"][0]
-        time.sleep(0.2)
+        ready = httpx.get(f"{service.operations}/readyz", timeout=5)
         for client in clients:
             client.close()
         service.until(
@@ -86,6 +93,8 @@ def test_a_service_short_of_descriptors_says_so_and_recovers(tmp_path: Path) -> 
         code = service.ended()
 
     assert line["status"] == "fail"
+    assert ready.status_code == 503
+    assert "file descriptors are open" in ready.text
     assert f"of {LIMIT} file descriptors are open" in line["output"]
     (told,) = [
         event

@@ -60,7 +60,10 @@ def test_no_commit_begins_once_its_work_is_cancelled(record):
     assert refuse_commits(record)
     assert refuse_commits(record)
 
-    with request_scope(record), pytest.raises(CommitRefused, match="nothing of it was applied"):
+    with (
+        request_scope(record),
+        pytest.raises(CommitRefused, match="nothing of this transaction was applied; send"),
+    ):
         begin_commit()
     with request_scope(RequestRecord("two", "two", "t", "s")), commit_fence():
         assert len(commits_under_way()) == 1
@@ -68,6 +71,44 @@ def test_no_commit_begins_once_its_work_is_cancelled(record):
     forget(record)
     with request_scope(record), commit_fence():
         pass
+
+
+@pytest.mark.parametrize("before", ["nothing", "a COMMIT", "a call out"])
+def test_a_refusal_does_not_deny_what_was_applied_before(record, before):
+    """Of a request with two transactions the first may be applied: who sends it again pays twice.
+
+    What goes on after its request has nothing to do with it.
+    """
+    with request_scope(record):
+        if before == "a COMMIT":
+            with commit_fence():
+                pass
+        record.calls_out = int(before == "a call out")
+        refuse_commits("index")
+        with work_scope("index"), pytest.raises(CommitRefused) as refused:
+            begin_commit()
+        with work_scope("index", apart=True), pytest.raises(CommitRefused) as apart:
+            begin_commit()
+        forget("index")
+
+    assert refused.value.in_part == (before != "nothing")
+    assert ("look before you send" in str(refused.value)) == refused.value.in_part
+    assert not apart.value.in_part
+
+
+def test_a_commit_of_the_same_request_that_is_under_way_may_take_effect(record):
+    """Two at once, in two tasks or threads of it, and one is refused."""
+    refuse_commits("index")
+    with (
+        request_scope(record),
+        commit_fence(),
+        work_scope("index"),
+        pytest.raises(CommitRefused) as refused,
+    ):
+        begin_commit()
+    forget("index")
+
+    assert refused.value.in_part
 
 
 def test_a_request_that_has_just_committed_may_still_answer(record, clock):

@@ -109,3 +109,30 @@ def test_descriptors_are_raised_and_said() -> None:
 
     assert raised(256, hard) == [f"said 256 {hard}", str(hard)]
     assert raised(hard, hard) == [str(hard)]
+
+
+LIMITS = """
+import resource, sys
+from shipworthy.lifecycle import raise_descriptors, read_limits
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, int(sys.argv[1])))
+own, raised = read_limits(), read_limits(raised=True)
+raise_descriptors()
+print(own.descriptors.value, raised.descriptors.value, read_limits().descriptors.value)
+print(read_limits(raised=True).descriptors.source)
+"""
+
+
+@pytest.mark.slow
+def test_what_a_worker_may_open_is_said_by_who_does_not_raise_its_own() -> None:
+    """The supervisor tells the limits of the service: those of a worker, which raises its own."""
+    hard = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 4096)
+
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITS, str(hard)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+    assert done.stdout.splitlines() == [f"256 {hard} {hard}", "RLIMIT_NOFILE"]

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from hypothesis import given, strategies as st
 
 from shipworthy.lifecycle import LoopBlocked, LoopMoves, StandstillWatch
 from shipworthy.lifecycle.loop_watch import (
+    TELL_SECONDS,
     BlockBegan,
     BlockEnded,
     BlockJudge,
     BlockLasts,
+    BlockTelling,
     LoopSeen,
 )
 
@@ -215,6 +218,27 @@ def test_there_is_one_event_a_second_at_most(heard: Callable[..., list[Any]]) ->
 
 
 @pytest.mark.slow
+def test_a_long_block_after_a_short_one_is_told_while_it_lasts(
+    heard: Callable[..., list[Any]],
+) -> None:
+    """The event a second is spent on the short one; the long one is told with the next second."""
+    blocked, moves = heard(LoopBlocked), heard(LoopMoves)
+
+    async def work() -> None:
+        time.sleep(0.2)
+        await asyncio.sleep(0.08)
+        time.sleep(1.6)
+        await asyncio.sleep(0.08)
+
+    run(work)
+
+    assert [event.untold for event in blocked] == [0, 0]
+    assert blocked[1].blocked_seconds >= 1.0
+    assert blocked[1].where.endswith("in work")
+    assert [event.blocked_seconds >= 1.6 for event in moves] == [False, True]
+
+
+@pytest.mark.slow
 def test_the_loop_counts_what_it_stood() -> None:
     """The metric is exact, also for blocks that the thread came too late for."""
     watch = StandstillWatch(blocked_seconds=BLOCKED_SECONDS)
@@ -352,3 +376,49 @@ def test_the_next_look_is_when_the_word_is_overdue(word: float, age: float, boun
     assert now < judge.next_look(word, now) <= max(now + 0.001, word + bound)
     if judge.look(seen(word, now)):
         assert judge.next_look(word, now) == pytest.approx(now + 0.05)
+
+
+# What is told.
+
+
+def test_one_that_came_too_soon_is_told_when_it_lasts() -> None:
+    """Each block is told or counted, never both, and its end is told when it was."""
+    telling = BlockTelling()
+
+    assert telling.began(10.0) == 0
+    assert telling.ended()
+    assert telling.began(10.5) is None
+    assert not telling.ended()
+    assert telling.began(10.9) is None
+    assert telling.lasts(11.9) == 1, "the one before it"
+    assert telling.lasts(12.9) is None, "it is told already"
+    assert telling.ended()
+    assert telling.began(13.0) == 0
+
+
+@given(st.lists(st.tuples(st.floats(0.2, 3.0), st.floats(0.05, 3.0)), max_size=30))
+def test_each_block_is_told_or_counted_and_one_of_a_second_is_told(
+    blocks: list[tuple[float, float]],
+) -> None:
+    """For all courses of blocks (their length, and the time to the next)."""
+    telling = BlockTelling()
+    now = 10.0
+    told: list[tuple[float, int]] = []
+    untold = 0
+    for stands, moves in blocks:
+        count = telling.began(now)
+        if count is None and stands >= TELL_SECONDS:
+            count = telling.lasts(now + TELL_SECONDS)
+            assert count is not None
+            told.append((now + TELL_SECONDS, count))
+        elif count is not None:
+            told.append((now, count))
+        untold += count is None
+        assert telling.ended() == (count is not None)
+        now += stands + moves
+
+    assert all(b - a >= TELL_SECONDS for (a, _), (b, _) in pairwise(told))
+    assert sum(count for _, count in told) <= untold
+    last = telling.began(now + 10)
+    assert last is not None
+    assert sum(count for _, count in told) + last == untold

@@ -1,6 +1,8 @@
 """What an application asks of the life of its process, and tells it."""
 
 import asyncio
+import contextlib
+import inspect
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -8,16 +10,22 @@ from typing import Any
 import pytest
 
 from shipworthy import lifecycle
+from shipworthy.clock import SYSTEM_CLOCK
+from shipworthy.context import RequestRecord, request_scope
+from shipworthy.errors import ComponentFailed, Misuse
 from shipworthy.lifecycle import (
     BackgroundFailed,
+    CommitRefused,
     Component,
     DrainFacts,
     DrainHookFailed,
     Lifecycle,
     LifecycleSettings,
     Phase,
+    commit_fence,
     process,
 )
+from shipworthy.lifecycle.work import Works
 
 pytestmark = pytest.mark.anyio
 
@@ -242,6 +250,20 @@ async def test_what_started_work_raises_is_stated_and_kept_for_who_asks(
         await task
 
 
+@pytest.mark.filterwarnings("error")
+async def test_who_starts_work_in_a_thread_without_a_loop_is_told_what_to_do() -> None:
+    """A handler that is not async: one sentence, and no coroutine is left that nobody awaited."""
+
+    async def send() -> None:
+        raise NotImplementedError
+
+    sending = send()
+    with pytest.raises(Misuse, match=r"'mail'.*not async.*background_thread"):
+        await asyncio.to_thread(lifecycle.start_background, "mail", sending)
+
+    assert inspect.getcoroutinestate(sending) == inspect.CORO_CLOSED
+
+
 async def test_a_thread_at_work_is_waited_for() -> None:
     """It counts as in flight."""
     begun, go = threading.Event(), threading.Event()
@@ -263,6 +285,191 @@ async def test_a_thread_at_work_is_waited_for() -> None:
 
     assert (during, after) == (Phase.DRAINING, Phase.STOPPING)
     await alive.stop()
+
+
+async def test_what_was_cancelled_commits_no_more_after_the_stop_either() -> None:
+    """L13: the thread goes on when the pools are closed; only the next life begins anew."""
+    record = RequestRecord("r", "c", "t", "s")
+    begun, go = threading.Event(), threading.Event()
+    ends: list[str] = []
+
+    def commit() -> str:
+        try:
+            with commit_fence():
+                return "committed"
+        except CommitRefused:
+            return "refused"
+
+    def export() -> None:
+        with request_scope(record):
+            with lifecycle.background_thread("export"):
+                begun.set()
+                go.wait(5)
+                ends.append(commit())
+            ends.append(commit())
+
+    alive = await life(drain_seconds=0.0, cancel_seconds=0.01, stop_seconds=0.2)
+    thread = threading.Thread(target=export)
+    thread.start()
+    await asyncio.to_thread(begun.wait, 5)
+    await through(alive)
+    stopped = await alive.stop()
+    go.set()
+    await asyncio.to_thread(thread.join, 5)
+    alive.renewed(alive.settings)
+    with request_scope(record):
+        ends.append(commit())
+
+    assert [hook.name for hook in stopped.left_behind] == ["background export"]
+    assert ends == ["refused", "refused", "committed"]
+
+
+async def test_work_that_a_stop_begins_is_waited_for_before_the_next_level_stops() -> None:
+    """The last mail of an application's shutdown needs the broker; and what hangs is named once."""
+    diary: list[str] = []
+
+    async def mail() -> None:
+        await asyncio.sleep(0.02)
+        diary.append("mail is sent")
+
+    async def last_word() -> None:
+        diary.append("the last word is said")
+
+    async def stop_app() -> None:
+        lifecycle.start_background("mail", mail())
+
+    async def stop_broker() -> None:
+        diary.append("the broker stops")
+        lifecycle.start_background("last word", last_word())
+
+    alive = await life(
+        Component("app", None, stop_app, requires=("broker",)),
+        Component("broker", None, stop_broker, stop_seconds=0.1),
+    )
+    await through(alive)
+    stopped = await alive.stop()
+
+    assert diary == ["mail is sent", "the broker stops", "the last word is said"]
+    assert stopped.clean
+    assert len(alive.works) == 0
+
+
+async def test_work_that_a_stop_begins_and_that_does_not_end_is_cancelled_or_named() -> None:
+    """Within the time to stop, of which the levels after it get theirs; and once."""
+    over = asyncio.Event()
+    stops: list[str] = []
+
+    async def deaf() -> None:
+        while not over.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await over.wait()  # it is deaf here
+
+    async def stop_app() -> None:
+        begun.append(lifecycle.start_background("deaf", deaf()))
+        begun.append(lifecycle.start_background("slow", asyncio.sleep(60)))
+
+    async def stop_broker() -> None:
+        stops.append("broker")
+
+    begun: list[asyncio.Task[None]] = []
+    alive = await life(
+        Component("app", None, stop_app, requires=("broker",)),
+        Component("broker", None, stop_broker, stop_seconds=0.1),
+        stop_seconds=0.2,
+    )
+    await through(alive)
+    stopped = await alive.stop()
+    over.set()
+    await begun[0]
+
+    assert [hook.name for hook in stopped.left_behind] == ["background deaf"]
+    assert "in deaf" in stopped.left_behind[0].because
+    assert begun[1].cancelled()
+    assert stops == ["broker"]
+
+
+async def test_a_start_that_failed_ends_work_before_what_it_uses() -> None:
+    """Nobody waits for a start that failed: it is cancelled at once."""
+    diary: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            diary.append("the work unwinds")
+
+    async def start() -> None:
+        lifecycle.start_background("work", work())
+
+    async def stop() -> None:
+        diary.append("the pool stops")
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise OSError("no route")
+
+    alive = Lifecycle(LifecycleSettings())
+    alive.add(Component("pool", start, stop))
+    alive.add(Component("app", fail, requires=("pool",)))
+    began = SYSTEM_CLOCK.now()
+    with pytest.raises(ComponentFailed):
+        await alive.start()
+
+    assert diary == ["the work unwinds", "the pool stops"]
+    assert SYSTEM_CLOCK.now() - began < 1.0
+
+
+async def test_a_hook_goes_with_the_life_in_which_it_was_registered() -> None:
+    """A start-up registers its own each time: in a suite of many lives old ones would pile up."""
+    told: list[str] = []
+    lifecycle.on_drain(lambda: told.append("of the process"))
+    alive = Lifecycle(LifecycleSettings())
+    alive.on_drain(lambda: told.append("of the parts"))
+    for number in range(3):
+        await alive.start()
+        alive.started()
+        lifecycle.on_drain(lambda number=number: told.append(f"of life {number}"))
+        alive.on_drain(lambda number=number: told.append(f"of life {number}, too"))
+        await alive.stop()
+        alive = alive.renewed(alive.settings)
+
+    assert told == [
+        word
+        for number in range(3)
+        for word in (
+            "of the parts",
+            f"of life {number}",
+            f"of life {number}, too",
+            "of the process",
+        )
+    ]
+
+
+async def test_a_drain_that_begins_while_somebody_begins_to_wait_is_not_missed() -> None:
+    """In the loop of another thread: between the question and the wait."""
+
+    class Leaving:
+        """A life that begins to leave right after it was asked for the first time."""
+
+        works = Works(now=SYSTEM_CLOCK.now)
+        asked = False
+
+        @property
+        def draining(self) -> bool:
+            before, self.asked = self.asked, True
+            process.leave_life(self)
+            return before
+
+        def on_drain(self, callback: Callable[[], object]) -> None:
+            raise NotImplementedError
+
+    leaving = Leaving()
+    process.begin_life(leaving)
+    async with asyncio.timeout(5):
+        await lifecycle.until_draining()
+
+    assert leaving.asked
+    process.end_life(leaving)
 
 
 async def test_of_two_lives_the_one_that_started_last_holds() -> None:

@@ -1,8 +1,11 @@
 """The shells read what is there, say what changed, and return what is to be done."""
 
+import contextlib
+import os
+import resource
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +86,21 @@ def test_a_leak_is_told_and_its_worker_named(group: Group, heard: Callable[..., 
     (event,) = [fact for fact in said if fact.resource == "memory"]
     assert (event.level, event.value, event.limit) == ("act", 920 * MIB, 1000 * MIB)
     assert event.because == recycle.because
+
+
+@pytest.mark.parametrize("raised", [True, False])
+def test_the_limit_of_descriptors_is_that_of_a_worker(group: Group, *, raised: bool) -> None:
+    """A worker raises its own unless it is told not to; the supervisor's own is nobody's matter."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = hard if hard != resource.RLIM_INFINITY else 65_536
+    resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))
+    try:
+        limit = service(group, raise_descriptors=raised).limits.descriptors
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert limit is not None
+    assert limit.value == (min(most, 65_536) if raised else 300)
 
 
 def test_its_metrics(group: Group) -> None:
@@ -184,6 +202,57 @@ def test_a_disk_that_does_not_answer_holds_up_nobody(group: Group) -> None:
 
     assert len(waiting) == 1
     waiting[0].join()
+
+
+def test_a_disk_that_cannot_be_asked_for_want_of_a_thread_is_told_once_and_asked_again(
+    group: Group, heard: Callable[..., list[Any]]
+) -> None:
+    """At the limit of processes no thread starts: the supervisor's tick must survive that.
+
+    A stack larger than all there is to address is refused as a thread too many is.
+    """
+    said = heard(ResourceUnread)
+    resources = service(group, disk_path=str(group.root))
+    before = threading.stack_size(2**46)
+    try:
+        for second in range(3):
+            resources.tick([], wanted=1, now=20.0 * (second + 1))
+    finally:
+        threading.stack_size(before)
+    assert [fact.source for fact in said] == [str(group.root)]
+    assert said[0].because.startswith("no thread could be started to ask the disk: ")
+
+    resources.tick([], wanted=1, now=100.0)
+    until(lambda: resources._disk.size_bytes)
+
+
+@pytest.fixture
+def no_descriptor_left() -> Iterator[int]:
+    """Open descriptors until no more can be had, and give how many this process may open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = min(soft, 400)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    held: list[int] = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        yield most
+    finally:
+        for number in held:
+            os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs a list of descriptors")
+def test_a_process_without_a_descriptor_left_counts_all_of_them(no_descriptor_left: int) -> None:
+    """L25: the count itself needs one; that it fails says that all are in use, not nothing."""
+    process = ProcessResources(ResourceSettings())
+
+    for now in (1.0, 3.0, 20.0):
+        process.tick(connections=0, lag_seconds=lambda: None, now=now)
+        assert process.reports()[0].used == no_descriptor_left
+        assert "file descriptors are open (100%)" in process.not_ready
 
 
 def test_a_process_reads_its_descriptors(tmp_path: Path, heard: Callable[..., list[Any]]) -> None:

@@ -10,8 +10,11 @@ from shipworthy.clock import ManualClock
 from shipworthy.context import RequestRecord, request_scope
 from shipworthy.lifecycle import (
     CommitRefused,
+    begin_commit,
     commit_fence,
     commits_under_way,
+    end_commit,
+    fence,
     forget,
     refuse_commits,
     work_scope,
@@ -88,6 +91,21 @@ async def test_it_is_described_with_age_and_line() -> None:
     task.cancel()
 
 
+async def test_only_the_oldest_are_described_where_no_more_are_shown() -> None:
+    """A line costs some 20 us, and the drain looks often: thousands must not be looked up."""
+    bench = Bench()
+    tasks = [(await bench.begin(f"mail {number}"))[1] for number in range(5)]
+
+    described = [work.name for work in bench.works.describe(2)]
+    everything = len(bench.works.describe())
+    nothing = bench.works.describe(0)
+
+    assert described == ["mail 0", "mail 1"]
+    assert (everything, nothing) == (5, [])
+    for task in tasks:
+        task.cancel()
+
+
 async def test_a_thread_is_described_and_its_commits_are_refused() -> None:
     """L13: nobody can cancel it; nothing of it takes effect after its time."""
     works = Works(now=ManualClock().now)
@@ -121,7 +139,7 @@ async def test_a_thread_is_described_and_its_commits_are_refused() -> None:
 
 
 async def test_the_request_it_is_a_part_of_commits_no_more_either() -> None:
-    """They share a task: what is cancelled is both."""
+    """Once requests are cancelled: they may share a task, and then what is cancelled is both."""
     bench = Bench()
     with request_scope(RequestRecord("r", "c", "t", "s")):
         _, task = await bench.begin("part")
@@ -132,6 +150,62 @@ async def test_the_request_it_is_a_part_of_commits_no_more_either() -> None:
         with commit_fence():
             pass
     await asyncio.wait({task})
+
+
+async def test_a_request_goes_on_when_the_time_of_its_background_work_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is within `lifecycle.drain`, and commits; only once requests are cancelled it does not."""
+    bench = Bench()
+    monkeypatch.setattr(fence, "SYSTEM_CLOCK", bench.clock)
+    with request_scope(RequestRecord("r", "c", "t", "s")):
+        work, task = await bench.begin("tell the index", seconds=0.2)
+        thread = Work("export", seconds=0.2, began=0.0)
+        bench.works.add(thread)
+        bench.works.leave()
+        bench.clock.advance(0.2)
+        bench.works.cancel_late()
+        with commit_fence():
+            pass
+        for late in (work, thread):
+            with work_scope(late), pytest.raises(CommitRefused), commit_fence():
+                pass
+        bench.clock.advance(fence.ANSWER_SECONDS)
+        bench.works.cancel()
+        with pytest.raises(CommitRefused), commit_fence():
+            pass
+        bench.works.forget()
+        with commit_fence():
+            pass
+    await asyncio.wait({task})
+
+    assert task.cancelled()
+
+
+async def test_work_in_the_task_of_its_request_is_not_cancelled_inside_a_commit_of_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The COMMIT may be in a task that it waits for; and who has committed may still answer."""
+    bench = Bench()
+    monkeypatch.setattr(fence, "SYSTEM_CLOCK", bench.clock)
+    with request_scope(RequestRecord("r", "c", "t", "s")):
+        _, task = await bench.begin("tell the index", seconds=0.0)
+        number = begin_commit()
+        bench.works.leave()
+        looks = []
+        for seconds in (0.0, fence.ANSWER_SECONDS / 2):
+            bench.works.cancel_late()
+            end_commit(number)
+            looks.append(task.cancelling())
+            bench.clock.advance(seconds)
+        with commit_fence():  # gives it no more time
+            pass
+        bench.works.cancel_late()
+        looks.append(task.cancelling())
+    await asyncio.wait({task})
+
+    assert looks == [0, 0, 1]
+    bench.works.forget()
 
 
 def test_a_commit_belongs_to_the_request_and_to_the_background_work_in_it() -> None:

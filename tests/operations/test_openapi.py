@@ -89,6 +89,23 @@ async def test_the_answer_to_a_command_is_as_described(connect):
     Draft202012Validator(said["content"]["application/json"]["schema"]).validate(answer.json())
 
 
+async def test_what_a_restart_is_refused_with_is_as_described(connect):
+    """A draining service starts nobody; who wrote a client by the document must expect it."""
+    document = await document_of(connect)
+
+    async with connect(signed=True) as client:
+        await client.post("/api/drain")
+        answer = await client.post("/api/restart")
+
+    said = document["paths"]["/api/restart"]["post"]["responses"]["409"]["content"]
+    validate(document)
+    assert answer.status_code == 409
+    assert said == {
+        answer.headers["content-type"]: {"schema": {"$ref": "#/components/schemas/Problem"}}
+    }
+    Draft202012Validator(document["components"]["schemas"]["Problem"]).validate(answer.json())
+
+
 async def test_a_failing_health_is_as_described(connect, service):
     """The 503 of the probes and of /health is described too."""
     document = await document_of(connect)

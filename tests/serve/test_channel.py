@@ -2,11 +2,13 @@
 
 import asyncio
 import socket
+import sys
 from contextlib import suppress
 
+import orjson
 import pytest
 
-from shipworthy.serve.channel import LINE_BYTES_MAX, WAITING_BYTES_MAX, Channel
+from shipworthy.serve.channel import LINE_BYTES_MAX, WAITING_BYTES_MAX, Channel, encoded
 
 pytestmark = pytest.mark.anyio
 
@@ -60,6 +62,56 @@ async def test_speaking_to_somebody_who_is_gone_is_refused_quietly() -> None:
     assert heard == []
     assert left.send("too late") is False
     left.close()
+
+
+def test_what_json_cannot_say_becomes_the_nearest_text() -> None:
+    """A file name that is no UTF-8, as `os.fsdecode` returns it, must not silence who says it."""
+    facts = {
+        "because": "caf\udce9 cannot be read",
+        "\udce9": [("caf\udce9", 2**64), {7: None}],
+        "fine": "\u00fc",
+        "share": 0.5,
+    }
+
+    assert orjson.loads(encoded(facts)) == {
+        "because": "caf? cannot be read",
+        "?": [["caf?", "18446744073709551616"], {"7": None}],
+        "fine": "\u00fc",
+        "share": 0.5,
+    }
+
+
+async def test_a_text_that_is_no_utf_8_is_heard() -> None:
+    """And so is what is said after it."""
+    left, right = await pair()
+    assert left.send("failed", because="caf\udce9")
+    left.send("bye")
+    await left.flush(1.0)
+    left.close()
+
+    assert [m async for m in right.messages()] == [
+        {"kind": "failed", "because": "caf?"},
+        {"kind": "bye"},
+    ]
+    right.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the wait is bounded by time")
+async def test_of_a_process_that_has_ended_what_it_said_is_heard_though_its_child_lives() -> None:
+    """The child that an app forked holds the pipe open, so its end does not come by itself."""
+    left, right = socket.socketpair()
+    channel = await Channel.over(left)
+    with right.dup():  # the child
+        words = [b'{"kind":"state","health":"%s"}\n' % (b"x" * 30_000) for _ in range(5)]
+        right.sendall(b"".join([*words, b'{"kind":"bye"}\n']))
+        right.close()
+        channel.hear_out()
+        async with asyncio.timeout(5):
+            heard = [message["kind"] async for message in channel.messages()]
+        channel.close()
+        channel.hear_out()
+
+    assert heard == ["state"] * 5 + ["bye"]
 
 
 async def test_half_a_line_is_no_message() -> None:

@@ -89,6 +89,30 @@ async def test_a_request_head_that_never_ends_is_given_up(
         assert await client.ended()
 
 
+async def test_an_answer_is_not_cut_because_the_next_head_is_half_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """L18 with pipelining: the connection is busy, and ends with the answer that it is owed."""
+    monkeypatch.setattr(engine_module, "HALF_HEAD_SECONDS", 0.0)
+    app = App()
+    async with running(app) as (engine, sock):
+        client = await Client.to(sock)
+        client.ask("/held")
+        await app.began.wait()
+        client.writer.write(b"GET /next HTTP/1.1\r\nHost: x\r\n")
+        (connection,) = engine._connections.connections
+        await until(lambda: connection.asking)
+        engine.begin_leaving()
+        census = engine.census()
+
+        engine.cut_half_heads(left_seconds=5.0)
+        app.let.set()
+
+        assert (census.busy, census.asking) == (1, 0)
+        assert "200 ok" in await client.head()
+        assert await client.ended()
+
+
 async def test_websockets_are_closed_with_service_restart_when_accepting_stops() -> None:
     """1012 tells the client to come back."""
     async with running(App()) as (engine, sock):
@@ -273,6 +297,35 @@ async def test_with_no_time_left_every_websocket_is_told_at_once() -> None:
                 codes.append(closed.value.rcvd and closed.value.rcvd.code)
 
     assert codes == [1012] * 3
+
+
+async def test_a_request_whose_task_has_not_begun_is_spared_until_it_has() -> None:
+    """It could not answer; the next look finds it, and no look cancels anything twice."""
+    met = []
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            met.append("cancelled")
+            await asyncio.sleep(0.01)  # a rollback, say
+            head = {"status": 503, "headers": [(b"content-length", b"0")]}
+            await send({"type": "http.response.start", **head})
+            await send({"type": "http.response.body", "body": b""})
+
+    async with running(app) as (engine, sock):
+        client = await Client.to(sock)
+        await until(lambda: engine.census().idle == 1)
+        (connection,) = engine._connections.connections
+        connection.data_received(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        engine.cancel()
+        await asyncio.sleep(0)
+        for _ in range(3):
+            engine.cancel()
+            await asyncio.sleep(0)
+
+        assert "503" in await client.head()
+        assert met == ["cancelled"]
 
 
 async def test_cancelling_spares_what_others_cancel() -> None:

@@ -135,7 +135,9 @@ def test_a_descriptor_that_is_not_open_is_said_and_a_long_list_is_short(hand: Ha
     assert refused.value.problems[5:] == ("and 15 more",)
 
 
-@pytest.mark.parametrize("count", ["", "two", "-1", "99999999999"])
+@pytest.mark.parametrize(
+    "count", ["", "two", "-1", "99999999999", pytest.param("9" * 5000, id="5000 digits")]
+)
 def test_a_count_that_is_none_is_said(hand: Hand, count: str) -> None:
     """Whoever sets the variables by hand gets them wrong; nothing is guessed."""
     with pytest.raises(SettingsInvalid, match="LISTEN_FDS is"):

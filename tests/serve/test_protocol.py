@@ -81,6 +81,47 @@ async def test_an_exception_after_a_whole_answer_costs_no_other_request(
         assert ("200 ok" if background else "500 internal") in first
 
 
+async def test_one_connection_too_many_closes_the_one_that_has_been_quiet_for_the_longest() -> None:
+    """So clients that open and say nothing keep nobody out, and cost a bounded number of sockets.
+
+    The one that is being answered stays, though it is the oldest.
+    """
+    app = App()
+    async with running(app, connections_max=3) as (engine, sock):
+        busy = await Client.to(sock)
+        busy.ask("/held")
+        await app.began.wait()
+        silent = await Client.to(sock)
+        await until(lambda: engine.census().idle == 1)
+        half = await Client.to(sock)
+        half.writer.write(b"GET / HTTP/1.1\r\nHos")
+        await until(lambda: engine.census().asking == 1)
+
+        for _ in range(2):
+            newest = await Client.to(sock)
+            newest.ask()
+            assert "200 ok" in await newest.head()
+
+        assert await silent.ended()
+        assert await half.ended()
+        assert engine.census().total == 3
+        app.let.set()
+        assert "200 ok" in await busy.head()
+
+
+async def test_where_all_are_being_answered_the_newest_is_closed() -> None:
+    """What was begun is finished."""
+    app = App()
+    async with running(app, connections_max=1) as (_, sock):
+        busy = await Client.to(sock)
+        busy.ask("/held")
+        await app.began.wait()
+
+        assert await (await Client.to(sock)).ended()
+        app.let.set()
+        assert "200 ok" in await busy.head()
+
+
 async def test_when_leaving_an_idle_connection_is_answered_once_more_and_told_to_close() -> None:
     """A request that was on its way when the drain began is not lost (scenario L16)."""
     async with running(App()) as (engine, sock):

@@ -2,13 +2,14 @@
 
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -29,9 +30,10 @@ from launch import (
 )
 
 from shipworthy.clock import SYSTEM_CLOCK
+from shipworthy.events import listen
 from shipworthy.serve import judge
 from shipworthy.serve.judge import WorkerSeen
-from shipworthy.serve.supervisor import hear_watcher
+from shipworthy.serve.supervisor import Duties, DutyFailed, hear_watcher
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
@@ -150,6 +152,57 @@ def test_a_killed_worker_is_replaced_and_no_counter_goes_backwards(kept: Service
     kept.until(lambda: any(line.get("event") == "serve.worker_lost" for line in kept.lines()))
 
 
+def test_a_supervisor_without_a_free_descriptor_starts_the_worker_when_it_has_one(
+    run: Run,
+) -> None:
+    """The place is tried again: nothing else would fill it, and a drain would wait for it."""
+    with run() as service:
+        service.until_ready()
+        old, supervisor = service.worker_pid(), service.process.pid
+        most = resource.prlimit(supervisor, resource.RLIMIT_NOFILE)
+        resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (3, most[1]))
+        os.kill(old, signal.SIGKILL)
+        service.until(lambda: len(service.events("serve.worker_lost")) >= 2)
+        resource.prlimit(supervisor, resource.RLIMIT_NOFILE, most)
+        service.until(service.serving)
+        service.signal()
+        code = service.ended()
+
+    lost = service.events("serve.worker_lost")
+    assert lost[0]["pid"] == old
+    assert "no worker process could be started" in lost[1]["because"]
+    assert not service.events("serve.duty_failed")
+    assert code == 0
+
+
+def test_idle_clients_of_the_operations_port_take_a_bounded_number_of_descriptors(
+    kept: Service,
+) -> None:
+    """It needs no token to connect; who asks is answered all the same."""
+    host, port = kept.operations.removeprefix("http://").split(":")
+    descriptors = Path(f"/proc/{kept.process.pid}/fd")
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection((host, int(port)), timeout=5))
+            for _ in range(300)
+        ]
+        # 256 are kept, so those before them are let go.
+        kept.until(lambda: all(_hung_up(client) for client in clients[:44]), seconds=10)
+
+        assert len(list(descriptors.iterdir())) < 300
+        assert kept.status()["ready"]["ok"]
+
+
+def _hung_up(client: socket.socket) -> bool:
+    client.settimeout(0)
+    try:
+        return client.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
 def test_a_worker_that_is_told_to_stop_by_somebody_else_is_followed_at_once(kept: Service) -> None:
     """Its last request is finished while the next worker serves on the same socket already."""
     held = During(kept, "/held")
@@ -177,6 +230,24 @@ def test_sighup_brings_a_new_worker_and_loses_nobody(kept: Service) -> None:
     kept.until(lambda: len(kept.status()["workers"]) == 1)
 
     assert (slow.result().text, answer.text) == ("slow", "hello")
+
+
+def test_after_sighup_a_request_gets_the_drain_of_the_new_file(run: Run, tmp_path: Path) -> None:
+    """The worker has read it; what it grants must not be cut by a supervisor that has not."""
+    with run(settings=brisk(drain="200ms", grace="2800ms")) as service:
+        service.until_ready()
+        old = service.worker_pid()
+        (tmp_path / "shipworthy.toml").write_text(brisk(drain="8s", grace="12s"))
+        service.signal(signal.SIGHUP)
+        service.until(lambda: service.serving() and service.serving() != [old])
+        service.until(lambda: old not in [w["pid"] for w in service.status()["workers"]])
+        slow = During(service, "/slow?seconds=3.2")
+        service.until(lambda: "slow began" in service.diary())
+        service.signal()
+        code = service.ended()
+
+    assert slow.result().text == "slow"
+    assert code == 0
 
 
 def test_an_app_that_forks_is_told_once_what_that_may_cost(kept: Service) -> None:
@@ -533,3 +604,28 @@ def test_when_the_supervisor_is_killed_all_workers_end(run: Run) -> None:
         workers = service.serving()
         service.signal(signal.SIGKILL)
         service.until(lambda: not any(map(alive, workers)))
+
+
+def test_a_duty_that_fails_is_stated_once_a_minute_and_done_again_each_time() -> None:
+    """Where no thread can be started a look at the disk raises; supervision must not end with it.
+
+    Another duty that fails meanwhile is news of its own.
+    """
+    times: list[float] = []
+    stated: list[str] = []
+
+    def fails(now: float) -> None:
+        times.append(now)
+        raise RuntimeError("can't start new thread")
+
+    duties = Duties()
+    stop = listen(lambda failed: stated.append(failed.because), DutyFailed)
+    for now in (0.0, 0.1, 59.9, 60.0, 60.1):
+        duties.do("minding", fails, now)
+    duties.do("burying", fails, 60.2)
+    duties.do("supervising", times.append, 60.3)
+    stop()
+
+    assert times == [0.0, 0.1, 59.9, 60.0, 60.1, 60.2, 60.3]
+    because = "RuntimeError: can't start new thread"
+    assert stated == [f"minding: {because}"] * 2 + [f"burying: {because}"]

@@ -313,8 +313,10 @@ def test_the_variables_are_taken_from_the_environment() -> None:
         {"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"},
         {"WATCHDOG_USEC": "soon"},
         {"WATCHDOG_USEC": "0"},
+        {"WATCHDOG_USEC": "9" * 400},
+        {"WATCHDOG_USEC": "9" * 5000},
     ],
-    ids=["for another", "no number", "zero"],
+    ids=["for another", "no number", "zero", "no float", "no integer"],
 )
 def test_a_watchdog_that_is_not_ours_is_none(environ: dict[str, str]) -> None:
     """The rest is still said."""

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -27,8 +29,20 @@ from launch import (
     brisk,
     started,
 )
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
+
+from shipworthy import harden
+from shipworthy.events import listen
+from shipworthy.lifecycle import Phase, commit_fence, start_background
+from shipworthy.serve.channel import Channel
+from shipworthy.serve.supervision import Word
+from shipworthy.serve.worker import RequestsCancelled, Worker, _Looks
+from shipworthy.settings import load
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
@@ -88,6 +102,19 @@ def test_a_signal_to_the_whole_group_is_one_drain(run: Run, diary: Diary, number
 
     assert slow.result().text == "slow"
     assert diary()[-2:] == ["slow ended", "stop"]
+    assert code == 0
+
+
+def test_ctrl_c_means_to_a_worker_what_its_supervisor_says(run: Run) -> None:
+    """It reaches the whole group, and under a supervisor that is told otherwise nothing begins."""
+    with run() as service:
+        service.until_ready()
+        os.kill(service.worker_pid(), signal.SIGINT)
+        ready = [service.get("/readyz").status_code for _ in range(20)]
+        service.signal()
+        code = service.ended()
+
+    assert set(ready) == {200}
     assert code == 0
 
 
@@ -628,3 +655,206 @@ def test_a_reader_of_the_log_that_has_stopped_does_not_hold_the_end(tmp_path: Pa
 
     assert process.returncode == 0, told
     assert took < 5 + LATENESS_SECONDS
+
+
+class Here:
+    """A worker in the loop of the test, told over its pipe as a supervisor does."""
+
+    def __init__(self, worker: Worker, sock: socket.socket, channel: Channel) -> None:
+        self.hardened = worker._hardened
+        self.sock = sock
+        self.channel = channel
+        self.told: list[dict[str, Any]] = []
+
+    async def until(self, kind: str) -> dict[str, Any]:
+        async for message in self.channel.messages():
+            self.told.append(message)
+            if message["kind"] == kind:
+                return message
+        raise AssertionError(f"the worker was gone before it said {kind}")
+
+    def leave(self) -> None:
+        self.channel.send(Word.DRAIN, together=False)
+
+    async def ask(self, path: str) -> str:
+        """Ask once, on a connection of its own, and return the first line of the answer."""
+        reader, writer = await asyncio.open_connection(*self.sock.getsockname())
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        try:
+            answer = await asyncio.wait_for(reader.read(), PATIENCE_SECONDS)
+        finally:
+            writer.close()
+        return answer.partition(b"\r\n")[0].decode()
+
+
+@asynccontextmanager
+async def here(app: Any, directory: Path, **lifecycle: str) -> AsyncIterator[Here]:
+    times = {"drain": "20s", "idle_grace": "100ms", "cancel": "5s", "grace": "40s", **lifecycle}
+    said = {f"SHIPWORTHY_LIFECYCLE__{name.upper()}": text for name, text in times.items()}
+    settings = load(environ={"SHIPWORTHY_WEB__ACCESS_LOG": "false", **said}, directory=directory)
+    ours, theirs = socket.socketpair()
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        sock.setblocking(False)
+        worker = Worker(
+            harden(app, settings=settings), [sock.dup()], settings, stop_logging=lambda: None
+        )
+        running = asyncio.create_task(worker.run(theirs))
+        one = Here(worker, sock, await Channel.over(ours))
+        try:
+            await one.until("ready")
+            yield one
+        finally:
+            one.leave()
+            await asyncio.wait({running}, timeout=PATIENCE_SECONDS)
+            one.channel.close()
+            running.result()
+
+
+def test_thousands_of_pieces_of_work_do_not_hold_the_loop_in_the_drain(tmp_path: Path) -> None:
+    """Who looks at them 50 times a second must not take the loop from the requests.
+
+    The report names the oldest, and says how many more there are.
+    """
+
+    async def play() -> tuple[float, dict[str, Any]]:
+        over = asyncio.Event()
+
+        async def work() -> None:
+            await over.wait()
+
+        async with here(Starlette(), tmp_path) as worker:
+            for number in range(3000):
+                start_background(f"mail {number}", work())
+            worker.leave()
+            while worker.hardened.lifecycle.phase is not Phase.DRAINING:
+                await asyncio.sleep(0.001)
+            held_seconds, began = 0.0, time.monotonic()
+            while (now := time.monotonic()) - began < 1.0:
+                await asyncio.sleep(0.001)
+                took = time.monotonic() - now
+                held_seconds += took if took > 0.03 else 0.0
+            over.set()
+            return held_seconds, await worker.until("bye")
+
+    held_seconds, bye = asyncio.run(play())
+    (phase,) = [one for one in bye["report"]["phases"] if one["phase"] == "draining"]
+
+    assert held_seconds < 0.5
+    assert phase["held_by"][0]["name"] == "background work 'mail 0'"
+    assert len(phase["held_by"]) + phase["more"] == 3000
+
+
+def test_only_requests_that_were_cancelled_are_said_to_be(tmp_path: Path) -> None:
+    """L07: one inside a COMMIT is spared and answers; another goes on and is cancelled later.
+
+    Those that were cancelled at first are named at once, all that come later in one event.
+    """
+
+    async def play() -> tuple[list[str], dict[str, Any]]:
+        release = asyncio.Event()
+
+        async def slow(_: Request) -> Response:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def pay(request: Request) -> Response:
+            with commit_fence():
+                await release.wait()
+            await asyncio.sleep(float(request.query_params["then"]))
+            return Response()
+
+        app = Starlette(routes=[Route("/slow", slow), Route("/pay", pay)])
+        # The client's time for its COMMIT is 0.25 s, then /pay?then=30 is late.
+        async with here(app, tmp_path, drain="100ms") as worker:
+            paths = ("/slow", "/pay?then=0", "/pay?then=30")
+            asked = [asyncio.create_task(worker.ask(path)) for path in paths]
+            calls = worker.hardened.in_flight
+            while len(calls) < len(paths):
+                await asyncio.sleep(0.001)
+            worker.leave()
+            while len(calls) == len(paths):
+                await asyncio.sleep(0.001)
+            release.set()
+            return await asyncio.gather(*asked), await worker.until("bye")
+
+    facts: list[Any] = []
+    stop = listen(facts.append)
+    try:
+        answers, bye = asyncio.run(play())
+    finally:
+        stop()
+    at_first, later = [fact for fact in facts if isinstance(fact, RequestsCancelled)]
+
+    assert [answer.split()[1] for answer in answers] == ["503", "200", "503"]
+    assert [one["path"] for one in at_first.requests] == ["/slow"]
+    assert len(at_first.spared) == 2
+    assert [one["path"] for one in later.requests] == ["/pay"]
+    assert later.requests[0]["request_id"] in at_first.spared
+    assert later.spared == []
+    assert bye["report"]["requests_cancelled"] == 2
+
+
+def test_what_holds_the_drain_is_looked_at_when_it_can_have_changed() -> None:
+    """With each phase, four times a second, and when one of the last few has ended."""
+    looks = _Looks()
+
+    def due(at: float, *, holding: int, phase: Phase = Phase.DRAINING) -> bool:
+        return looks.due(phase, holding=holding, now=at)
+
+    assert due(10.0, holding=900)
+    assert not due(10.02, holding=899)  # so many end all the time
+    assert due(10.25, holding=700)
+    assert due(10.27, holding=20)
+    assert not due(10.29, holding=20)
+    assert not due(10.29, holding=21)
+    assert due(10.31, holding=19)
+    assert due(10.33, holding=19, phase=Phase.CANCELLING)
+
+
+ODD = """
+import os
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+import shipworthy
+from shipworthy.lifecycle import Check
+
+async def spool():
+    return os.fsdecode(b"caf\\xe9") + " cannot be read"
+
+def refuse(name):
+    raise OSError("this system does not say")
+
+async def hello(request):
+    os.sysconf = refuse
+    return PlainTextResponse("hello")
+
+app = shipworthy.harden(Starlette(routes=[Route("/", hello)]))
+app.lifecycle.add_check(Check("spool", spool, interval_seconds=0.1))
+"""
+
+
+def test_what_an_app_has_that_cannot_be_told_does_not_silence_its_worker(
+    run: Run, tmp_path: Path
+) -> None:
+    """A reason that is no UTF-8, a call that fails: who is not heard is taken for wedged."""
+    (tmp_path / "odd.py").write_text(ODD)
+    with run("odd:app") as service:
+        service.until_ready()
+        service.until(lambda: "caf? cannot be read" in str(service.status()["workers"]))
+        service.get("/")
+        service.until(lambda: "how this worker is could not be said" in service.out)
+        # It is heard again and again.
+        service.until(lambda: _heartbeat_age(service) > 0.1)
+        service.until(lambda: _heartbeat_age(service) < 0.1, seconds=5)
+        (worker,) = service.status()["workers"]
+        service.signal()
+        code = service.ended()
+
+    assert worker["phase"] == "ready"
+    assert service.out.count("how this worker is could not be said") == 1
+    assert code == 0
+
+
+def _heartbeat_age(service: Service) -> float:
+    return float(service.status()["workers"][0]["heartbeat_age_seconds"])

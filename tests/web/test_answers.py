@@ -7,6 +7,7 @@ import sqlalchemy.exc
 
 from shipworthy.db import DatabaseRefused, DbPhase, LostCommit, PoolTimeout, TransactionOverdue
 from shipworthy.errors import Draining, RequestInvalid
+from shipworthy.lifecycle import CommitRefused
 from shipworthy.resilience import BreakerOpen, DeadlinePassed
 from shipworthy.web.answers import FAILED, answer_for, is_refusal
 
@@ -52,6 +53,17 @@ def test_a_failure_of_a_database_says_what_the_client_can_do(name):
     assert (answer.status, answer.retry_after_seconds) == (status, after)
     assert "4111" not in answer.detail
     assert bool(answer.retry_after) == (after is not None)
+
+
+def test_a_refused_commit_tells_whether_the_request_took_effect():
+    """What was applied before the refused transaction is not denied, nor is it promised."""
+    whole, part = answer_for(CommitRefused()), answer_for(CommitRefused(in_part=True))
+
+    assert (whole.status, whole.kind) == (503, "urn:shipworthy:problem:commitrefused")
+    assert whole.detail.endswith("nothing of this transaction was applied; send it again")
+    assert (part.status, part.kind) == (503, "urn:shipworthy:problem:interrupted")
+    assert part.detail.endswith("whether it took effect is not known")
+    assert part.retry_after_seconds == 1.0
 
 
 def test_a_lost_commit_is_told_apart_from_what_failed():

@@ -178,15 +178,18 @@ async def test_a_call_inside_a_commit_is_cancelled_when_that_is_over(hull, ask):
     task = asyncio.create_task(ask(keep))
     await inside.wait()
     app.lifecycle.begin_drain()
-    spared = [app.in_flight.cancel() for _ in range(3)]
+    broken_off = [app.in_flight.cancel() for _ in range(3)]
+    (spared,) = app.in_flight.spared()
     answered.set()
     async with asyncio.timeout(5):
-        while app.in_flight.cancel():
+        while not (late := app.in_flight.cancel()):
             await asyncio.sleep(0.001)
     await asyncio.wait({task})
     app.in_flight.forget()
 
-    assert spared == [1, 1, 1]
+    assert broken_off == [[], [], []]
+    assert [call.record.request_id for call in late] == [spared]
+    assert app.in_flight.spared() == []
     assert ends == ["answered", "cancelled"]
     assert told[0]["status"] == 503
 

@@ -278,9 +278,10 @@ async def test_with_no_time_left_all_are_ended_before_they_are_cancelled(hull, a
     await until(lambda: all(one.sent for one in asked))
     draining(app, 1000.0)
     app.lifecycle.drain._enter(Phase.CANCELLING, 0.0)
-    app.follow(Phase.CANCELLING)
+    broken_off = app.follow(Phase.CANCELLING)
     await asyncio.wait([one.task for one in asked], timeout=5)
 
+    assert broken_off == []  # their clients have all of it
     assert all(one.complete for one in asked)
     assert all(one.task.cancelled() for one in asked)
 
@@ -328,6 +329,38 @@ async def test_the_drain_of_an_application_under_another_server_ends_its_streams
     asked.task.cancel()
     await asyncio.wait({asked.task})
     app._hull._leaving.cancel()
+
+
+async def test_in_the_next_life_the_ends_of_streams_are_spread_again(hull, ask, monkeypatch):
+    """In a suite of many lives: the drain of the last one is over, and its haste with it."""
+    monkeypatch.setattr(streams, "SPREAD_SECONDS", 10.0)
+    app = hull(Stream())
+
+    async def lifespan(inbox):
+        async def told(_):
+            pass
+
+        await app({"type": "lifespan", "asgi": {}}, inbox.get, told)
+
+    ended = []
+    for _ in range(2):
+        inbox = asyncio.Queue()
+        living = asyncio.create_task(lifespan(inbox))
+        inbox.put_nowait({"type": "lifespan.startup"})
+        await until(lambda: app.lifecycle.phase is Phase.READY)
+        asked = [Asked(app, ask) for _ in range(3)]
+        await until(lambda asked=asked: all(one.sent for one in asked))
+        app._hull._streams.end_all(drain_seconds=60.0)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        ended.append(sum(call.stream.due for call in app.in_flight.calls))
+        for one in asked:
+            one.task.cancel()
+        await asyncio.wait({one.task for one in asked})
+        inbox.put_nowait({"type": "lifespan.shutdown"})
+        await living
+
+    assert ended[1] == ended[0] < 3
 
 
 @pytest.mark.parametrize(

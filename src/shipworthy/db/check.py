@@ -30,6 +30,7 @@ from shipworthy.db.migrate import (
 )
 from shipworthy.db.outcome import DbPhase
 from shipworthy.db.settings import DbSettings
+from shipworthy.db.slots import SUCCESSORS, workers_in_words
 from shipworthy.errors import Misuse, ShipworthyError
 from shipworthy.redact import redact
 
@@ -112,6 +113,8 @@ def check_database(
 ) -> DatabaseCheck:
     """Look at a database as a service of `workers` processes would use it; changes nothing.
 
+    `run` has one more while it replaces one, which is counted.
+
     Raises `Misuse` for a kind of database that is not known here, and what the database raises.
     """
     survey = survey_migrations(engine, project, options)
@@ -120,7 +123,7 @@ def check_database(
     if counted is not None:
         with engine.connect() as connection:
             slots = int(connection.scalar(text(counted.slots)) or 0)
-    capacity = workers * pool_capacity
+    capacity = (workers + SUCCESSORS) * pool_capacity
     return DatabaseCheck(
         url=engine.url.render_as_string(hide_password=True),
         server=engine.dialect.name,
@@ -165,11 +168,12 @@ def _problems(
     survey: MigrationSurvey, slots: int | None, workers: int, pool_capacity: int
 ) -> list[str]:
     found = []
-    if slots is not None and workers * pool_capacity > slots:
+    capacity = (workers + SUCCESSORS) * pool_capacity
+    if slots is not None and capacity > slots:
         found.append(
-            f"{workers} workers with pools of {pool_capacity} may open {workers * pool_capacity} "
-            f"connections, and the server has {slots}; make the pools smaller (pool_size, "
-            f"max_overflow), or raise max_connections"
+            f"{workers_in_words(workers, SUCCESSORS)} with pools of {pool_capacity} may open "
+            f"{capacity} connections, and the server has {slots}; make the pools smaller "
+            f"(pool_size, max_overflow), or raise max_connections"
         )
     if survey.pending:
         names = ", ".join(plan.revision for plan in survey.pending)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from shipworthy.arrivals import Arrivals
 from shipworthy.db.settings import DbSettings
+from shipworthy.db.slots import SUCCESSORS
 from shipworthy.events import Event, Severity, emit, event
 from shipworthy.resilience import ResilienceSettings
 
@@ -39,24 +40,30 @@ def guards_all() -> bool:
     return bool(_in_force)
 
 
-# As many processes as this one open connections to the same databases.
-_workers = 1
+# As many processes as this one open connections to the same databases; None where nobody said.
+_workers: int | None = None
 
 
 def workers_here() -> int:
     """Return how many workers serve, as `install` was told; 1 where nobody said."""
-    return _workers
+    return _workers or 1
+
+
+def successors_here() -> int:
+    """Return how many serve beside those at times, while a worker is replaced under `run`."""
+    return 0 if _workers is None else SUCCESSORS
 
 
 def install(
     settings: DbSettings | None = None,
     resilience: ResilienceSettings | None = None,
     *,
-    workers: int = 1,
+    workers: int | None = None,
 ) -> Callable[[], None]:
     """Protect every engine of this process on its first use; return what takes it all back.
 
-    `workers` is how many processes like this one serve: their pools share what a server has.
+    `workers` is how many processes like this one serve, None where nobody replaces them: their
+    pools share what a server has.
     Does nothing in the mode `off`. An SQLAlchemy that we do not know is left alone, which is said
     by an event: the import of the application does not fail for us.
     """

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.db.dialects.slots import server_slots
-from shipworthy.db.install import protections_here, workers_here
+from shipworthy.db.install import protections_here, successors_here, workers_here
 from shipworthy.db.slots import PoolOnServer, PoolsExceedServer, pool_excesses
 from shipworthy.events import emit
 from shipworthy.lifecycle import Check
@@ -112,7 +112,7 @@ class Prober:
             )
             for one, (slots, place) in known.items()
         ]
-        excesses = pool_excesses(pools, workers_here())
+        excesses = pool_excesses(pools, workers_here(), besides=successors_here())
         for one in known:
             one.exceeds = next((it.because for it in excesses if one.name in it.names), "")
         for it in excesses:

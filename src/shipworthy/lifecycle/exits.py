@@ -15,4 +15,4 @@ class Exit(IntEnum):
     START_FAILED = 3
     FORCED = 70  # something had to be left behind to keep the time
     RECYCLE = 75  # wants to be started anew, sysexits' EX_TEMPFAIL
-    SETTINGS = 78  # settings that cannot work, or a crash loop: starting again will not help
+    SETTINGS = 78  # settings that cannot work, or a crash loop: a person must look

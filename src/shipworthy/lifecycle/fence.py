@@ -19,12 +19,22 @@ from shipworthy.errors import Rejected
 
 
 class CommitRefused(Rejected):
-    """The work was cancelled before its COMMIT, which was not sent: nothing of it is applied."""
+    """A transaction was not applied: its work was cancelled before its COMMIT, which was not sent.
 
-    def __init__(self) -> None:
+    `in_part` says that the request may have taken effect all the same: it had committed before,
+    or made a call to another service that must not be made twice.
+    """
+
+    def __init__(self, *, in_part: bool = False) -> None:
+        self.in_part = in_part
+        what_next = (
+            "what the request did before it may have taken effect: look before you send it again"
+            if in_part
+            else "send it again"
+        )
         super().__init__(
             "the process is leaving and this work was cancelled before its COMMIT, which was not "
-            "sent: nothing of it was applied; send it again",
+            f"sent: nothing of this transaction was applied; {what_next}",
             retry_after_seconds=1.0,
         )
 
@@ -105,11 +115,11 @@ def begin_commit(*, decided: bool = False) -> int:
     works = scope.works
     if record is not None and record is not scope.apart_from:
         works = (record, *works)
-    number = next(_numbers)
+    number = next_number()
     _under_way[number] = (works, record.request_id if record else "", SYSTEM_CLOCK.now())
     if not decided and not _refused.isdisjoint(works):
         del _under_way[number]
-        raise CommitRefused
+        raise CommitRefused(in_part=isinstance(works[0], RequestRecord) and _did_some(works[0]))
     return number
 
 
@@ -134,14 +144,32 @@ def refuse_commits(*works: Hashable) -> bool:
     asked = frozenset(works) - _refused
     for record in asked:
         if isinstance(record, RequestRecord) and not record.commits_asked:
-            record.commits_asked = next(_numbers)
+            record.commits_asked = next_number()
     _refused.update(asked)
     if any(not asked.isdisjoint(of) for of, _, _ in list(_under_way.values())) or any(
-        _answers(work) for work in asked if isinstance(work, RequestRecord)
+        _answered_just_now(work, work.commits_asked)
+        for work in asked
+        if isinstance(work, RequestRecord)
     ):
         _refused.difference_update(asked)
         return False
     return True
+
+
+def answers(record: RequestRecord, *, asked: int) -> bool:
+    """Say whether a COMMIT of `record` is under way, or its answer; nothing is refused by asking.
+
+    Its answer is for `ANSWER_SECONDS`, if the COMMIT began before the number `asked` was drawn
+    (`next_number`). For who cancels a part of a request that may go on.
+    """
+    return any(record in of for of, _, _ in list(_under_way.values())) or _answered_just_now(
+        record, asked
+    )
+
+
+def next_number() -> int:
+    """Draw a number: COMMITs that begin later have a greater one."""
+    return next(_numbers)
 
 
 def forget(*works: Hashable) -> None:
@@ -163,10 +191,19 @@ def commits_under_way() -> list[CommitUnderWay]:
     ]
 
 
-def _answers(record: RequestRecord) -> bool:
+def _did_some(record: RequestRecord) -> bool:
+    """Say whether a request may have taken effect; a COMMIT of what it only read counts too."""
+    return (
+        record.commit_ended is not None
+        or record.calls_out > 0
+        or any(record in of for of, _, _ in list(_under_way.values()))
+    )
+
+
+def _answered_just_now(record: RequestRecord, asked: int) -> bool:
     ended = record.commit_ended
     if ended is None:
         return False
     number, at = ended
     # One that began later gets no time: work that commits in a loop would never end.
-    return number < record.commits_asked and SYSTEM_CLOCK.now() - at < ANSWER_SECONDS
+    return number < asked and SYSTEM_CLOCK.now() - at < ANSWER_SECONDS

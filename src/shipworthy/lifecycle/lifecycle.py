@@ -34,7 +34,7 @@ from shipworthy.lifecycle.process import (
 from shipworthy.lifecycle.report import HookReport
 from shipworthy.lifecycle.settings import LifecycleSettings
 from shipworthy.lifecycle.watch import Watch
-from shipworthy.lifecycle.work import Works
+from shipworthy.lifecycle.work import Work, Works
 
 # How often is looked whether background work is over; far below any bound of it.
 _LOOK_SECONDS = 0.01
@@ -99,10 +99,14 @@ class Lifecycle:
         self._watching: list[asyncio.Task[None]] = []
         self._watch_new = False
         self._drain_hooks: list[Callable[[], object]] = []
+        # Those that came after the start, each until it is called.
+        self._late_drain_hooks: list[Callable[[], object]] = []
         self._drains: dict[str, asyncio.Task[None]] = {}
         self._announced = 1
         self._started_once = False
         self._stop: asyncio.Task[StopReport] | None = None
+        # Background work that did not end though it was cancelled; it is named once.
+        self._left: set[Work] = set()
         self._within: list[Lifecycle] = []
         self._is_within = False
 
@@ -139,9 +143,12 @@ class Lifecycle:
     def renewed(self, settings: LifecycleSettings) -> "Lifecycle":
         """Return a life that has yet to start, with the components, checks and drain hooks of this.
 
+        Of the drain hooks those that were there before the start: the start-up adds its own anew.
         For who lives more than once in one process: test clients start and stop an application
-        for each test.
+        for each test. Until then what this life has cancelled is refused each COMMIT: a thread of
+        it may go on when all is stopped.
         """
+        self.works.forget()
         fresh = Lifecycle(settings, clock=self._clock)
         for component in self._components.values():
             fresh.add(component)
@@ -167,12 +174,17 @@ class Lifecycle:
         """Call `callback` once when the drain begins, or now if it has begun.
 
         It runs in the event loop and must not block; one that is async is background work from then
-        on. What it raises is stated as an event.
+        on. What it raises is stated as an event. From any thread.
         """
-        if self.draining:
-            call_drain_hook(callback)
-        else:
+        if self._order is None and not self.draining:
             self._drain_hooks.append(callback)
+            return
+        self._late_drain_hooks.append(callback)
+        # Looked at last, for the drain may begin meanwhile: whoever takes it out calls it.
+        if self.draining:
+            with contextlib.suppress(ValueError):
+                self._late_drain_hooks.remove(callback)
+                call_drain_hook(callback)
 
     async def start(self) -> None:
         """Start the components level by level, those of one level side by side.
@@ -370,8 +382,9 @@ class Lifecycle:
         # And so has background work, which may use what the components are.
         hooks += await self._end_works(seconds=0.0 if drained else (by - self._clock.now()) / 2)
         hooks += await self._stop_components(by=by)
+        # Begun by a hook of the stop, or by work as it unwound.
+        hooks += await self._end_works(seconds=by - self._clock.now())
         end_life(self)
-        self.works.forget()
         ended = self._clock.now()
         self.drain.stopped(ended)
         self._announce()
@@ -405,21 +418,24 @@ class Lifecycle:
         return reports
 
     async def _end_works(self, *, seconds: float) -> list[HookReport]:
-        works = self.works
-        if not len(works):
+        """Wait for background work, cancel it after `seconds`, and name what does not end then."""
+        works, known = self.works, self._left
+        if works.ended(but=known):
             return []
         began = self._clock.now()
-        await _until_empty(works, seconds)
+        await _until(lambda: works.ended(but=known), max(0.0, seconds))
         works.cancel(spared=self._component_tasks())
-        await _until_empty(works, UNWIND_SECONDS)
+        await _until(lambda: works.ended(but=known), UNWIND_SECONDS)
         took_seconds = self._clock.now() - began
+        left = works.under_way(but=known)
+        known.update(left)
         return [
             HookReport(
                 name=f"background {work.name}",
                 took_seconds=took_seconds,
-                because=f"it was not done and stands at {work.stands}",
+                because=f"it was not done and stands at {work.stands()}",
             )
-            for work in works.describe()
+            for work in left
         ]
 
     def _component_tasks(self) -> set[asyncio.Task[Any] | None]:
@@ -450,6 +466,14 @@ class Lifecycle:
                             ),
                         )
                         for component in level
+                    )
+                )
+                # What a stop has begun, the last mail of an application's shutdown, may use what
+                # the levels after it are.
+                left_seconds = by - self._clock.now()
+                reports += await self._end_works(
+                    seconds=share(
+                        left_seconds, left_seconds=left_seconds, later_seconds=later_seconds
                     )
                 )
         return reports
@@ -504,6 +528,9 @@ class Lifecycle:
                 )
         for callback in self._drain_hooks:
             call_drain_hook(callback)
+        with contextlib.suppress(IndexError):  # until there are none
+            while True:
+                call_drain_hook(self._late_drain_hooks.pop(0))
         for other in self._within:
             other.begin_drain()
 
@@ -530,10 +557,10 @@ async def _drain(name: str, hook: Hook) -> None:
         emit(DrainHookFailed, hook=name, because=explain(error))
 
 
-async def _until_empty(works: Works, seconds: float) -> None:
+async def _until(condition: Callable[[], bool], seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            while len(works):  # noqa: ASYNC110 - threads have some too
+            while not condition():  # noqa: ASYNC110 - threads have work too
                 await asyncio.sleep(_LOOK_SECONDS)
 
 

@@ -54,9 +54,12 @@ class Limits:
         ]
 
 
-def read_limits(root: Path = Path("/"), *, cgroup: Cgroup | None = None) -> Limits:
+def read_limits(
+    root: Path = Path("/"), *, cgroup: Cgroup | None = None, raised: bool = False
+) -> Limits:
     """Read what this process may use, the smallest of all that apply; never raises.
 
+    With `raised` the file descriptors are those after `raise_descriptors`, which a worker calls.
     `root` stands in for `/` in tests, for what is read from files.
     """
     group = cgroup or Cgroup(root)
@@ -68,7 +71,7 @@ def read_limits(root: Path = Path("/"), *, cgroup: Cgroup | None = None) -> Limi
             _machine_memory(root),
         ),
         cpus=_least(group.cpu_limit(), own) or own,
-        descriptors=_ulimit(resource.RLIMIT_NOFILE, "RLIMIT_NOFILE"),
+        descriptors=_descriptors(raised=raised),
         processes=group.pids_limit(),
     )
 
@@ -88,8 +91,8 @@ def raise_descriptors() -> DescriptorsRaised | None:
     Returns what was done, or None when there was nothing to do or it was refused.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
-    if soft == resource.RLIM_INFINITY or soft >= most:
+    most = _raised(soft, hard)
+    if most == soft:
         return None
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
@@ -113,6 +116,18 @@ def _least(*limits: Limit | None) -> Limit | None:
 def _ulimit(which: int, name: str) -> Limit | None:
     soft, _ = resource.getrlimit(which)
     return None if soft == resource.RLIM_INFINITY else Limit(value=soft, source=name)
+
+
+def _descriptors(*, raised: bool) -> Limit | None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _raised(soft, hard) if raised else soft
+    return None if most == resource.RLIM_INFINITY else Limit(value=most, source="RLIMIT_NOFILE")
+
+
+def _raised(soft: int, hard: int) -> int:
+    """Return the soft limit that we set: the hard one, at most 65,536, and never a lower one."""
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    return soft if soft == resource.RLIM_INFINITY or soft >= most else most
 
 
 def _machine_memory(root: Path) -> Limit | None:

@@ -8,6 +8,7 @@ tells the two apart is that a thread which waits for the interpreter asks for it
 
 import asyncio
 import logging
+import math
 import resource
 import sys
 import threading
@@ -55,7 +56,8 @@ class LoopBlocked(Event):
     """The event loop stands still; nobody else is served meanwhile.
 
     `where` is the line it stands at, in the service's own code where it can be found, and
-    `untold` how many blocks before it were not told, since there is one event a second at most.
+    `untold` how many blocks before it were not told, since there is one event a second at most. One
+    that begins too soon after another is told when it has lasted for a second more.
     """
 
     blocked_seconds: Annotated[float, Measure]
@@ -164,6 +166,47 @@ class BlockJudge:
         return max(max(word_at, self._not_before) + self._blocked_seconds, now + 0.001)
 
 
+@final
+class BlockTelling:
+    """Decide which blocks become an event: one a second at most, the others are counted; pure.
+
+    One that comes too soon after an event is told when it lasts. `began` and `lasts` return how
+    many were not told before this one, or None when this one is not told now.
+    """
+
+    __slots__ = ("_event_at", "_told", "_untold")
+
+    def __init__(self) -> None:
+        self._told = False
+        self._event_at = -math.inf
+        self._untold = 0
+
+    def began(self, now: float) -> int | None:
+        """Take that a block began."""
+        self._told = now - self._event_at >= _EVENTS_SECONDS
+        if self._told:
+            return self._tell(now)
+        self._untold += 1
+        return None
+
+    def lasts(self, now: float) -> int | None:
+        """Take that it lasts for a second more; by then the event before is a second old, too."""
+        if self._told:
+            return None
+        self._told = True
+        self._untold -= 1  # it was counted when it began
+        return self._tell(now)
+
+    def ended(self) -> bool:
+        """Say whether its end is to be told, since its beginning was."""
+        return self._told
+
+    def _tell(self, now: float) -> int:
+        untold, self._untold = self._untold, 0
+        self._event_at = now
+        return untold
+
+
 Request = tuple[str, str]
 NO_REQUEST: Final[Request] = ("", "")
 
@@ -254,8 +297,8 @@ class StandstillWatch:
 
     def _watch(self) -> None:
         judge = BlockJudge(self._blocked_seconds, switch_seconds=sys.getswitchinterval())
-        where = ""
-        told, event_at, untold = False, 0.0, 0
+        telling = BlockTelling()
+        where, held = "", False
         while True:
             now = time.monotonic()
             due_at = judge.next_look(self._word_at, now)
@@ -277,39 +320,27 @@ class StandstillWatch:
                         judge.forgive(seen.now)
                         continue
                     where = line_of(frames)
-                    request_id, route = self._request()
-                    self._tell(seconds, where, request_id, route)
-                    told = seen.now - event_at >= _EVENTS_SECONDS
-                    if not told:
-                        untold += 1
-                        continue
-                    emit(
-                        LoopBlocked,
-                        blocked_seconds=round(seconds, 3),
-                        where=where,
-                        request_id=request_id,
-                        route=route,
-                        because=_BECAUSE[held],
-                        untold=untold,
-                    )
-                    event_at, untold = seen.now, 0
+                    self._tell(seconds, where, held=held, untold=telling.began(seen.now))
                 case BlockLasts(seconds=seconds):
                     where = line_of(self._at_work())
-                    self._tell(seconds, where, *self._request())
+                    self._tell(seconds, where, held=held, untold=telling.lasts(seen.now))
                 case BlockEnded(seconds=seconds):
                     self._say({"blocked_seconds": 0})
-                    if told:
+                    if telling.ended():
                         emit(LoopMoves, blocked_seconds=round(seconds, 3), where=where)
 
-    def _tell(self, seconds: float, where: str, request_id: str, route: str) -> None:
-        self._say(
-            {
-                "blocked_seconds": round(seconds, 3),
-                "where": where,
-                "request_id": request_id,
-                "route": route,
-            }
-        )
+    def _tell(self, seconds: float, where: str, *, held: bool, untold: int | None) -> None:
+        """Say it to whoever is given each finding, and as an event where `untold` is known."""
+        request_id, route = self._request()
+        facts: dict[str, Any] = {
+            "blocked_seconds": round(seconds, 3),
+            "where": where,
+            "request_id": request_id,
+            "route": route,
+        }
+        self._say(facts)
+        if untold is not None:
+            emit(LoopBlocked, **facts, because=_BECAUSE[held], untold=untold)
 
     def _at_work(self) -> list[FrameType]:
         """Return the frames of what runs in the loop, the outermost first; none while it waits."""

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 from weakref import ref
 
 from shipworthy.clock import SYSTEM_CLOCK
+from shipworthy.errors import Misuse
 from shipworthy.events import Event, Label, Severity, emit, event
 from shipworthy.lifecycle.fence import work_scope
 from shipworthy.lifecycle.hooks import explain
@@ -52,8 +53,13 @@ class Life(Protocol):
     draining: bool
     works: Works
 
+    def on_drain(self, callback: Callable[[], object]) -> None:
+        """Call `callback` when it begins to drain, or now if it has."""
+
 
 _lives: list["ref[Life]"] = []
+# Those that were registered before there was a life, as when the application is imported: they are
+# for every life of the process.
 _callbacks: list[Callable[[], object]] = []
 _waiting: set["asyncio.Future[None]"] = set()
 # The loop keeps only weak references to its tasks.
@@ -95,12 +101,12 @@ async def until_draining() -> None:
 
     For loops that have no end of their own: `wait` for this beside what they wait for.
     """
-    if draining():
-        return
     waiting = asyncio.get_running_loop().create_future()
+    # First: in the loop of another thread, the drain may begin right after the question.
     _waiting.add(waiting)
     try:
-        await waiting
+        if not draining():
+            await waiting
     finally:
         _waiting.discard(waiting)
 
@@ -109,11 +115,14 @@ def on_drain(callback: Callback) -> Callback:
     """Call `callback` when this process begins to leave, or now if it has; also a decorator.
 
     It runs in the event loop and must not block. One that is async is background work from then
-    on, and waited for as such. What it raises is stated as an event.
+    on, and waited for as such. What it raises is stated as an event. Registered while a life is
+    lived, as in an application's start-up, it goes with that life; before, it is for each.
     """
-    _callbacks.append(callback)
-    if draining():
-        call_drain_hook(callback)
+    life = _current()
+    if life is None:
+        _callbacks.append(callback)
+    else:
+        life.on_drain(callback)
     return callback
 
 
@@ -157,11 +166,20 @@ def start_background(
 
     Nobody needs to keep or await it: it is referred to until it ends, and what it raises is
     stated as an event. It outlives the request that started it, and is not cancelled with it.
+    Raises `Misuse` where no event loop runs, as in a handler that is not async.
     """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        coroutine.close()  # or Python would complain that nobody awaited it
+        message = (
+            f"background work '{name}' is started in a thread without an event loop, as that of a "
+            f"handler that is not async; make the handler async, or do the work in the thread, "
+            f"within background_thread('{name}')"
+        )
+        raise Misuse(message) from None
     work = Work(name, seconds=seconds, began=SYSTEM_CLOCK.now(), apart=True)
-    task = asyncio.get_running_loop().create_task(
-        _stated(work, coroutine), name=f"background {name}"
-    )
+    task = loop.create_task(_stated(work, coroutine), name=f"background {name}")
     work.task = task
     life = _current()
     if life is not None:

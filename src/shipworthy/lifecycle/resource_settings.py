@@ -25,7 +25,8 @@ class ResourceSettings:
     )
     memory_emergency_ratio: float = option(
         0.95,
-        "share of the memory limit at which that happens at once, whatever was replaced just now",
+        "share of the memory limit at which that does not wait for serve.recycle_interval after "
+        "the one before",
         minimum=0.05,
         maximum=1.0,
     )
@@ -46,7 +47,7 @@ class ResourceSettings:
     )
     raise_descriptors: bool = option(
         True,  # noqa: FBT003
-        "whether a worker's soft limit of file descriptors is raised to the hard one, at most to "
+        "whether the soft limit of file descriptors is raised to the hard one, at most to "
         "65536; programs that the app starts inherit it",
     )
     processes_warn_ratio: float = option(

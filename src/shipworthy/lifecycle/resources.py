@@ -4,6 +4,7 @@ each worker.
 Not here: what a level means (`watermarks`), and how a worker is replaced (`serve`).
 """
 
+import errno
 import os
 import resource
 import threading
@@ -133,7 +134,9 @@ class ServiceResources:
         self._disk = _Disk(settings.disk_path or ".")
         self._use = CgroupUse()
         self._due = 0.0
-        self.limits: Limits = read_limits(root, cgroup=self._cgroup)
+        self.limits: Limits = read_limits(
+            root, cgroup=self._cgroup, raised=settings.raise_descriptors
+        )
 
     def tick(
         self, workers: Iterable[WorkerUse], *, wanted: int, now: float
@@ -228,7 +231,7 @@ class ProcessResources:
         _said(
             self._judge.tick(
                 ProcessUse(
-                    descriptors=_count(self._descriptors),
+                    descriptors=_count(self._descriptors, soft),
                     descriptors_limit=None if soft == resource.RLIM_INFINITY else soft,
                     lag_seconds=lag_seconds(),
                     connections=connections,
@@ -267,12 +270,16 @@ def report_metrics(
 
 @final
 class _Disk:
-    """How full a disk is, asked every ten seconds by a thread that may hang."""
+    """How full a disk is, asked every ten seconds by a thread that may hang.
+
+    Where no thread can be started it is told once, and tried again every ten seconds.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._due = 0.0
         self._asking: threading.Thread | None = None
+        self._said = False
         self.used_bytes: int | None = None
         self.size_bytes: int | None = None
 
@@ -280,8 +287,15 @@ class _Disk:
         if now < self._due or (self._asking is not None and self._asking.is_alive()):
             return
         self._due = now + _DISK_SECONDS
-        self._asking = threading.Thread(target=self._ask, name="shipworthy disk", daemon=True)
-        self._asking.start()
+        asking = threading.Thread(target=self._ask, name="shipworthy disk", daemon=True)
+        try:
+            asking.start()
+        except RuntimeError as error:  # as many threads and processes as there may be
+            if not self._said:
+                _unread(self._path, f"no thread could be started to ask the disk: {error}")
+            self._said = True
+            return
+        self._asking, self._said = asking, False
 
     def _ask(self) -> None:
         try:
@@ -320,8 +334,9 @@ def _unread(source: str, because: str) -> None:
     emit(ResourceUnread, source=source, because=because)
 
 
-def _count(folder: Path) -> int | None:
+def _count(folder: Path, soft: int) -> int | None:
     try:
         return sum(1 for _ in folder.iterdir()) - 1  # one of them is the listing itself
-    except OSError:
-        return None
+    except OSError as error:
+        # The listing needs one itself: that it gets none is an answer, and the one that matters.
+        return soft if error.errno == errno.EMFILE else None

@@ -170,11 +170,16 @@ class LevelChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recycle:
-    """Replace this worker by a new one; in an emergency at once, whatever was replaced just now."""
+    """Replace this worker by a new one; said again as long as the reason lasts.
+
+    In an `emergency` whatever was replaced just now. With `retire_first` the new one is started
+    when this one is gone, since there is no room for both.
+    """
 
     pid: int
     because: str
     emergency: bool = False
+    retire_first: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +216,8 @@ class _Judged:
         ratio = used / limit if used is not None and limit else None
         changed = self.watermark.judge(ratio, now)
         level = self.watermark.level
+        if used is None:
+            because = because or self.report.because  # the level holds, and so does its reason
         self.report = ResourceReport(
             resource=self.report.resource,
             level=level,
@@ -225,11 +232,15 @@ class _Judged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerUse:
-    """What one worker holds; `serving` is whether it has been ready and is not leaving."""
+    """What one worker holds; `serving` is whether it has been ready and is not leaving.
+
+    `replacing` is whether it is to be replaced already, for whatever reason, or leaves for that.
+    """
 
     pid: int
     rss_bytes: int
     serving: bool
+    replacing: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,6 +273,7 @@ class _Worker:
     fresh_bytes: int
     rss_bytes: int
     serving: bool = True
+    replacing: bool = False
 
     @property
     def grown(self) -> bool:
@@ -272,8 +284,10 @@ class _Worker:
 class ServiceJudge:
     """Decide what the use of memory, CPU, processes and disk by the whole service asks for.
 
-    A worker is named for replacement once, a second time only in an emergency, and nobody else
-    while it is there. Not thread-safe.
+    A worker is named for replacement as long as the reason lasts: whoever replaces it may fail, and
+    begins again with the next word. Nobody is named while one starts: that is replacement enough.
+    For the memory of all, nobody is named beside one that leaves to be replaced, nor, but in an
+    emergency, beside one that will be. Not thread-safe.
     """
 
     memory: Marks
@@ -284,8 +298,8 @@ class ServiceJudge:
     _judged: dict[str, _Judged] = field(init=False)
     _trend: Trend = field(default_factory=Trend)
     _workers: dict[int, _Worker] = field(default_factory=dict)
-    # Who was named for replacement, and whether in an emergency.
-    _named: dict[int, bool] = field(default_factory=dict)
+    # Whether somebody is there who has not served yet; what there is room for is judged without.
+    _starting: bool = False
     _throttle: deque[tuple[float, int, int]] = field(default_factory=deque)
     _budgeted: bool = False
     _leaving: bool = False
@@ -313,7 +327,7 @@ class ServiceJudge:
         self._follow(use.workers)
         return [
             *self._memory(use, now),
-            *self._worker_memory(now),
+            *self._worker_memory(use, now),
             *self._simple("processes", use.processes, use.processes_limit, now, "processes"),
             *self._throttled(use, now),
             *self._simple("disk", use.disk_bytes, use.disk_size_bytes, now, "MiB of disk"),
@@ -324,13 +338,16 @@ class ServiceJudge:
         seen = {worker.pid: worker for worker in workers}
         for pid in self._workers.keys() - seen.keys():
             del self._workers[pid]
-            self._named.pop(pid, None)
         for pid, worker in seen.items():
             known = self._workers.get(pid)
             if known is not None:
                 known.rss_bytes, known.serving = worker.rss_bytes, worker.serving
+                known.replacing = worker.replacing
             elif worker.serving and worker.rss_bytes:
-                self._workers[pid] = _Worker(pid, worker.rss_bytes, worker.rss_bytes)
+                self._workers[pid] = _Worker(
+                    pid, worker.rss_bytes, worker.rss_bytes, replacing=worker.replacing
+                )
+        self._starting = len(self._workers) < len(seen)
 
     # Memory.
 
@@ -362,10 +379,16 @@ class ServiceJudge:
                 largest = None
             stand += useless
         yield from self._judged["memory"].judge(used, limit, now, stand)
-        if largest is not None:
-            yield from self._replace(
-                largest, use, limit - used, stand, emergency=level is Level.EMERGENCY
-            )
+        emergency = level is Level.EMERGENCY
+        if largest is not None and not self._waits(largest, emergency=emergency):
+            yield from self._replace(largest, use, stand, emergency=emergency)
+
+    def _waits(self, worker: _Worker, *, emergency: bool) -> bool:
+        """Say whether another one is replaced: what it leaves behind may be enough."""
+        others = [o for o in self._workers.values() if o is not worker and o.replacing]
+        if any(not other.serving for other in others):
+            return True
+        return bool(others) and not emergency and not worker.replacing
 
     def _useless(self, largest: "_Worker | None", use: ServiceUse, used: int, limit: int) -> str:
         """Say why the end of the largest worker would not help; '' when it would."""
@@ -381,24 +404,22 @@ class ServiceJudge:
         return ""
 
     def _replace(
-        self, worker: _Worker, use: ServiceUse, free: int, because: str, *, emergency: bool
+        self, worker: _Worker, use: ServiceUse, because: str, *, emergency: bool = False
     ) -> Iterator[Decision]:
-        told = self._named.get(worker.pid)
-        if told is None and self._named:
-            return  # one at a time: what the other leaves behind may be enough
-        if told is not None and (told or not emergency):
-            return  # it was told so already
-        if use.workers_wanted == 1 and free <= worker.fresh_bytes:
-            if not self._leaving:
-                self._leaving = True
-                yield LeaveForRecycle(
-                    because=f"{because}; there is no room for a new worker beside it"
-                )
+        """Have a worker replaced, so that old and new are never more than there is room for."""
+        if self._starting:
             return
-        self._named[worker.pid] = emergency
-        yield Recycle(pid=worker.pid, because=because, emergency=emergency)
+        used, limit = use.memory_bytes, use.memory_limit_bytes
+        room = used is None or limit is None or limit - used > worker.fresh_bytes
+        if room or use.workers_wanted > 1:
+            yield Recycle(
+                pid=worker.pid, because=because, emergency=emergency, retire_first=not room
+            )
+        elif not self._leaving:
+            self._leaving = True
+            yield LeaveForRecycle(because=f"{because}; there is no room for a new worker beside it")
 
-    def _worker_memory(self, now: float) -> Iterator[Decision]:
+    def _worker_memory(self, use: ServiceUse, now: float) -> Iterator[Decision]:
         limit = self.worker_memory_bytes
         if not limit or not self._workers:
             yield from self._judged["worker_memory"].judge(None, limit or None, now, "")
@@ -412,15 +433,11 @@ class ServiceJudge:
             because += f"; a new one needs {_mib(largest.fresh_bytes)}, so it is not replaced"
         yield from self._judged["worker_memory"].judge(largest.rss_bytes, limit, now, because)
         for worker in self._workers.values():
-            if (
-                worker.serving
-                and worker.rss_bytes >= limit > worker.fresh_bytes
-                and worker.pid not in self._named
-            ):
-                self._named[worker.pid] = False
-                yield Recycle(
-                    pid=worker.pid,
-                    because=f"it holds {_mib(worker.rss_bytes)}, and resources.worker_memory is "
+            if worker.serving and worker.rss_bytes >= limit > worker.fresh_bytes:
+                yield from self._replace(
+                    worker,
+                    use,
+                    f"it holds {_mib(worker.rss_bytes)}, and resources.worker_memory is "
                     f"{_mib(limit)}",
                 )
 

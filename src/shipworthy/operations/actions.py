@@ -15,7 +15,7 @@ from starlette.responses import Response
 from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.errors import Misuse, ShipworthyError
 from shipworthy.events import emit
-from shipworthy.operations.endpoint import Asked, Endpoint, Reply, schema_of, told
+from shipworthy.operations.endpoint import Asked, Endpoint, Reply, refusal, schema_of, told
 from shipworthy.operations.facts import NameUnknown
 from shipworthy.operations.occurrences import ActionFailed, OperatorCommanded
 
@@ -188,7 +188,10 @@ def action_endpoints(performer: Performer) -> tuple[Endpoint, ...]:
             summary=f"Start an action; it ends by itself, after {USUAL_SECONDS:g} s if not told",
             request=_LENGTH,
             request_optional=True,
-            replies=(Reply(status=202, says="It runs.", schema=schema_of(ActionFacts)),),
+            replies=(
+                Reply(status=202, says="It runs.", schema=schema_of(ActionFacts)),
+                refusal(409, "It runs already; the detail says for how long."),
+            ),
             answer=start,
         ),
         Endpoint(

@@ -42,6 +42,12 @@ class Reply:
     schema: Schema
 
 
+def refusal(status: int, says: str) -> Reply:
+    """Return the reply that an endpoint gives as a problem, where callers must expect it."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return Reply(status=status, says=says, media=PROBLEM, schema=schema)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """One admitted call, as the endpoint's `answer` gets it."""

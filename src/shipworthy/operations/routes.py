@@ -13,7 +13,7 @@ from shipworthy.lifecycle import Answer
 from shipworthy.operations.access import Audience
 from shipworthy.operations.actions import Action, Performer, action_endpoints
 from shipworthy.operations.breakers import breaker_endpoints
-from shipworthy.operations.endpoint import Asked, Endpoint, Reply, schema_of, told
+from shipworthy.operations.endpoint import Asked, Endpoint, Reply, refusal, schema_of, told
 from shipworthy.operations.facts import Operated, ServiceFacts
 from shipworthy.operations.health import HEALTH_JSON, HEALTH_SCHEMA, health_document, judge_status
 from shipworthy.operations.occurrences import OperatorCommanded
@@ -282,6 +282,7 @@ def _api(service: Operated, values: Sequence[Value]) -> tuple[Endpoint, ...]:
             summary="Replace every worker by one with the code of now, one after the other",
             replies=(
                 Reply(status=202, says="The first is replaced.", schema=schema_of(CommandReply)),
+                refusal(409, "The service drains, so nobody is started any more."),
             ),
             answer=restart,
         ),

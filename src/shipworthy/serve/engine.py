@@ -6,12 +6,14 @@ websockets, ours are the listening, the draining and the counting.
 
 import asyncio
 import contextlib
+import inspect
 import logging
 import socket
 import time
 from collections.abc import Sequence, Set as AbstractSet
 from email.utils import formatdate
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import uvicorn
 
@@ -79,7 +81,11 @@ class ServerEngine(Protocol):
         ...
 
     def cancel(self, *, spared: AbstractSet["asyncio.Task[Any] | None"] = frozenset()) -> None:
-        """Cancel what is still being answered, but for the tasks in `spared`."""
+        """Cancel what is still being answered, but for the tasks in `spared`.
+
+        To be called again and again: each is cancelled once, and none that has not begun: it could
+        not even say that it was. It is spared until it has.
+        """
         ...
 
     async def close(self) -> None:
@@ -88,7 +94,11 @@ class ServerEngine(Protocol):
 
 
 class UvicornEngine:
-    """uvicorn's protocols on listeners of ours."""
+    """uvicorn's protocols on listeners of ours.
+
+    With more than `connections_max` (0 is no bound) the one that has been quiet for the longest is
+    closed, and where all are being answered, the newest.
+    """
 
     def __init__(
         self,
@@ -99,6 +109,7 @@ class UvicornEngine:
         backlog: int = 2048,
         head_bytes: int = 32 * 1024,
         tls: tuple[str, str] | None = None,
+        connections_max: int = 0,
     ) -> None:
         certificate, key = tls or (None, None)
         self._config = uvicorn.Config(
@@ -113,11 +124,12 @@ class UvicornEngine:
             ssl_certfile=certificate,
             ssl_keyfile=key,
         )
-        self._connections = Connections(head_bytes=head_bytes)
+        self._connections = Connections(head_bytes=head_bytes, connections_max=connections_max)
         self._listening: list[tuple[asyncio.Server, socket.socket]] = []
         self._date: asyncio.TimerHandle | None = None
         self._taking: set[asyncio.Task[Any]] = set()
         self._told: set[Any] = set()
+        self._cancelled: WeakSet[asyncio.Task[Any]] = WeakSet()
         self._handshake = {"ssl_handshake_timeout": HALF_HEAD_SECONDS} if tls else {}
         self._state: dict[str, Any] = {}
 
@@ -248,11 +260,13 @@ class UvicornEngine:
                 close_websocket(connection)
 
     def cancel(self, *, spared: AbstractSet["asyncio.Task[Any] | None"] = frozenset()) -> None:
-        """Cancel what is still being answered, but for the tasks in `spared`."""
+        """Cancel what is still being answered, see `ServerEngine`."""
         for connection in self._https():
             connection.linger_after_answer()
         for task in self._connections.tasks - spared:
-            task.cancel("shutdown")
+            if task not in self._cancelled and _has_begun(task):
+                self._cancelled.add(task)
+                task.cancel("shutdown")
 
     async def close(self) -> None:
         """Close every connection that is left."""
@@ -270,6 +284,14 @@ class UvicornEngine:
 
     def _https(self) -> list[LeavingHttpProtocol]:
         return [c for c in self._connections.connections if isinstance(c, LeavingHttpProtocol)]
+
+
+def _has_begun(task: "asyncio.Task[Any]") -> bool:
+    coroutine = task.get_coro()
+    return (
+        not inspect.iscoroutine(coroutine)
+        or inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED
+    )
 
 
 def _queued(sock: socket.socket) -> list[socket.socket]:

@@ -17,6 +17,8 @@ FIRST_FD = 3
 OPERATIONS = "operations"
 
 _SHOWN = 5
+# Of 64 bits; no kernel counts further.
+_DIGITS_MAX = 20
 _KINDS = (
     (stat.S_ISREG, "a file"),
     (stat.S_ISDIR, "a directory"),
@@ -60,7 +62,9 @@ def take_handed(environ: MutableMapping[str, str], *, first_fd: int = FIRST_FD) 
     environ.pop("LISTEN_PIDFDID", None)
     if not pid or pid != str(os.getpid()):
         return []  # they are not for us: whoever they were for has started us
-    if not count.isdecimal() or int(count) > os.sysconf("SC_OPEN_MAX"):
+    # Python refuses to read a number of thousands of digits, with an error that is nobody's.
+    plain = count.isdecimal() and len(count) <= _DIGITS_MAX
+    if not plain or int(count) > os.sysconf("SC_OPEN_MAX"):
         raise SettingsInvalid([f"LISTEN_FDS is {count[:40]!r}, which is no count of open sockets"])
     fds = range(first_fd, first_fd + int(count))
     names = named.split(":") if named else ["" for _ in fds]

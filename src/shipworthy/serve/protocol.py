@@ -53,8 +53,9 @@ def unreadable(status: int, detail: str, request_id: str) -> bytes:
 class Connections(ServerState):
     """The connections of one worker: what they are doing, and whether the worker is leaving."""
 
-    def __init__(self, *, head_bytes: int) -> None:
+    def __init__(self, *, head_bytes: int, connections_max: int = 0) -> None:
         super().__init__()
+        self.connections_max = connections_max
         self.leaving = False
         self.last_request_at = 0.0
         self.head_bytes = head_bytes
@@ -73,15 +74,32 @@ class Connections(ServerState):
         for connection in self.connections:
             if not isinstance(connection, LeavingHttpProtocol):
                 upgraded += 1
-            elif connection.asking:
-                asking += 1
             elif connection.answering:
                 busy += 1
+            elif connection.asking:
+                asking += 1
             elif connection.idle_since > fresh_since:
                 fresh += 1
             else:
                 idle += 1
         return Census(idle=idle, fresh=fresh, asking=asking, busy=busy, upgraded=upgraded)
+
+    def make_room(self, newest: "LeavingHttpProtocol") -> None:
+        """Close a connection when `newest` is one too many: who asks comes before who is quiet."""
+        if not self.connections_max:
+            return
+        there = [c for c in self.connections if not c.transport.is_closing()]
+        if len(there) <= self.connections_max:
+            return
+        quiet = [
+            connection
+            for connection in there
+            if isinstance(connection, LeavingHttpProtocol)
+            and connection is not newest
+            and not connection.answering
+        ]
+        longest = min(quiet, key=lambda connection: connection.quiet_since, default=newest)
+        longest.transport.abort()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +108,8 @@ class Census:
 
     Idle ones ask nothing, those of them that were answered a moment ago are `fresh`: their client
     may be asking again just now. `asking` is one in the middle of a request head or of its TLS
-    handshake, `busy` one that is being answered, `upgraded` a websocket.
+    handshake, `busy` one that is being answered, also while its next head comes in already,
+    `upgraded` a websocket.
     """
 
     idle: int
@@ -229,6 +248,12 @@ class LeavingHttpProtocol(HttpToolsProtocol):
         # Over TLS, this is when the handshake is over.
         self.server_state.accepted.pop(self, None)
         super().connection_made(transport)
+        self.server_state.make_room(self)
+
+    @property
+    def quiet_since(self) -> float:
+        """Since when nothing whole was heard on a connection that is not being answered."""
+        return self.asking_since if self.asking else self.idle_since
 
     @property
     def answering(self) -> bool:
@@ -350,6 +375,9 @@ class LeavingHttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def cut_if_asking_since(self, instant: float) -> None:
-        """Close a connection whose request head began before `instant` and never ended."""
-        if self.asking and self.asking_since <= instant:
+        """Close a connection whose request head began before `instant` and never ended.
+
+        Not while the request before it is being answered: that answer ends the connection itself.
+        """
+        if self.asking and not self.answering and self.asking_since <= instant:
             self.transport.close()

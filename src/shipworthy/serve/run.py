@@ -15,7 +15,15 @@ from typing import Any
 # Every room that has a section registers it when it is imported, and this imports them all.
 import shipworthy.assembly  # noqa: F401
 from shipworthy.errors import SettingsInvalid, StartFailed, TargetInvalid
-from shipworthy.lifecycle import Exit, LifecycleSettings, Signal, cpu_count_allowed, heard_early
+from shipworthy.lifecycle import (
+    Exit,
+    LifecycleSettings,
+    ResourceSettings,
+    Signal,
+    cpu_count_allowed,
+    heard_early,
+    raise_descriptors,
+)
 from shipworthy.operations import OperationsSettings
 from shipworthy.redact import printable, redact
 from shipworthy.serve.channel import Channel
@@ -24,7 +32,7 @@ from shipworthy.serve.order import Order
 from shipworthy.serve.reload import code_changes
 from shipworthy.serve.settings import ServeSettings
 from shipworthy.serve.sockets import address_of, listen_tcp, listen_unix, remove_unix
-from shipworthy.serve.supervision import Leave, SupervisionRule
+from shipworthy.serve.supervision import Leave, SupervisionRule, workers_wanted
 from shipworthy.serve.supervisor import ReadyFacts, Supervisor, start_worker
 from shipworthy.serve.systemd import Notifier, notifier_from
 from shipworthy.serve.target import entrypoint, parse_target
@@ -191,6 +199,11 @@ def _serve(
         )
         (options.on_ready or _announce)(facts)
 
+    stop_logging = start_logging(settings)
+    if settings.of(ResourceSettings).raise_descriptors:
+        # Ours too, and before workers inherit them: one that cannot be started for want of a
+        # descriptor is missing until somebody lets go of one.
+        raise_descriptors()
     supervisor = Supervisor(
         target=target,
         directory=directory,
@@ -200,7 +213,7 @@ def _serve(
         rule=SupervisionRule(
             start_seconds=lifecycle.start_seconds,
             grace_seconds=lifecycle.grace_seconds,
-            workers=serve.workers or cpu_count_allowed(),
+            workers=workers_wanted(serve.workers, cpus=cpu_count_allowed()),
             wedged_seconds=serve.wedged_seconds,
             recycle_interval_seconds=serve.recycle_interval_seconds,
             waits_for_change=options.reload,
@@ -213,7 +226,6 @@ def _serve(
         listens=listens,
         notifier=notifier,
     )
-    stop_logging = start_logging(settings)
     try:
         changes = code_changes(directory) if options.reload else None
         left = asyncio.run(supervisor.run(changes, early=early))

@@ -29,7 +29,7 @@ class ServeSettings:
     )
     workers: int = option(
         1,
-        "processes that serve; 0 for as many as the CPUs this service may use",
+        "processes that serve; 0 for as many as the CPUs this service may use, at most 256",
         minimum=0,
         maximum=WORKERS_MAX,
     )

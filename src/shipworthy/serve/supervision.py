@@ -5,13 +5,14 @@ it sees and does what it is told, in order.
 
 The service wants a number of workers, each in a place of its own, counted from 1. Whoever ends in a
 place is followed there. To replace a worker is to start its successor in the same place and, once
-that one serves, to retire it: one place at a time, whatever the replacement is for.
+that one serves, to retire it: one place at a time, whatever the replacement is for. Where there is
+no room for both, and others serve, it is retired first.
 """
 
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 
 from shipworthy.lifecycle import Exit
@@ -28,6 +29,11 @@ _HEAR_SECONDS = 0.1
 _AT_ONCE_SECONDS = 1.0
 _BACKOFF_SECONDS_MAX = 30.0
 _SERVICE_LEAVES = "the service leaves"
+
+
+def workers_wanted(asked: int, *, cpus: int) -> int:
+    """Return how many workers `serve.workers` asks for: for 0 one a CPU, at most `WORKERS_MAX`."""
+    return asked or min(cpus, WORKERS_MAX)
 
 
 class Word(StrEnum):
@@ -61,7 +67,8 @@ class EndReason(StrEnum):
     DRAINED = "drained"  # with the whole service
 
 
-# How a worker ends that has a successor serving beside it. There is never a second one of these.
+# How a worker ends that was replaced: with a successor beside it, or to make room for one. There is
+# never a second one of these.
 _BY_SUCCESSOR = frozenset({EndReason.REPLACED, EndReason.RECYCLED})
 
 
@@ -101,7 +108,10 @@ Action = Spawn | Tell | Strike | Leave
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupervisionRule:
-    """The bounds the supervisor keeps."""
+    """The bounds the supervisor keeps.
+
+    `start_seconds` bounds the import, and both times a worker that has not said its own.
+    """
 
     start_seconds: float
     grace_seconds: float
@@ -110,7 +120,7 @@ class SupervisionRule:
     abort_seconds: float = 0.5
     # What a start-up gets to roll itself back (scenario L09).
     start_abort_seconds: float = 5.0
-    # OTP's restart intensity: more crashes than this in the window, and a person must look.
+    # OTP's restart intensity: so often in the window was nobody left, and a person must look.
     crash_limit: int = 5
     crash_window_seconds: float = 60.0
     # How long the loop of a serving worker may stand; 0 is for ever.
@@ -134,6 +144,9 @@ class _Worker:
     place: int
     stage: Stage
     deadline: float
+    # By the settings that it has read, once it has said so; until then by ours.
+    start_seconds: float
+    grace_seconds: float
     restarts: int = 0  # how many were in this place before it
     heard: bool = False  # its loop runs, so words reach it
     served: bool = False
@@ -142,6 +155,7 @@ class _Worker:
     because: str = ""  # why it ends
     end: EndReason | None = None  # set with the stage LEAVING
     leaving_at: float = math.inf
+    followed: bool = False  # its successor is started when it is gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +165,16 @@ class _Wish:
     end: EndReason
     because: str
     emergency: bool = False
+    retire_first: bool = False
+
+
+@dataclass(slots=True)
+class _Loss:
+    """One or more workers that ended at once, and whether nobody served then."""
+
+    since: float
+    outage: bool
+    together: int = 1
 
 
 @dataclass(slots=True)
@@ -173,11 +197,12 @@ class Supervision:
     _queue: dict[int, _Wish] = field(default_factory=dict)  # to be replaced, by generation
     _verdict: Leave | None = None
     _forced: bool = False
-    # When, and how many at once. A failed start beside one who serves is no crash.
-    _crashes: deque[tuple[float, int]] = field(default_factory=deque)
+    # Within the window. A failed start beside one who serves is none.
+    _losses: deque[_Loss] = field(default_factory=deque)
     _failed_starts: int = 0
     _respawn_at: float = math.inf
     _recycled_at: float = -math.inf
+    _successor_failed_at: float = -math.inf
     _wedged_at: float = -math.inf
 
     # What is asked.
@@ -186,6 +211,11 @@ class Supervision:
     def replacing(self) -> int:
         """Return how many workers are still to be replaced, the one whose turn it is included."""
         return len(self._queue)
+
+    @property
+    def renewing(self) -> int:
+        """Return how many of them wait for newer code; the others have only served their time."""
+        return sum(wish.end is EndReason.REPLACED for wish in self._queue.values())
 
     def end_of(self, generation: int) -> EndReason:
         """Return how the worker ends, if it ends now."""
@@ -197,6 +227,11 @@ class Supervision:
         if worker.aborted:
             return EndReason.FORCED
         return worker.end or EndReason.LOST
+
+    def is_replacing(self, generation: int) -> bool:
+        """Say whether the worker is to be replaced, or leaves because it was."""
+        worker = self.workers.get(generation)
+        return generation in self._queue or (worker is not None and worker.end in _BY_SUCCESSOR)
 
     def succeeds(self, generation: int) -> bool:
         """Say whether the worker is starting in a place where another one still serves."""
@@ -210,12 +245,27 @@ class Supervision:
         self.wanted = self.rule.workers
         return self._fill(now)
 
-    def heard(self, generation: int, now: float) -> list[Action]:
-        """Note that the worker's event loop runs, and that words reach it from now on."""
+    def heard(
+        self,
+        generation: int,
+        now: float,
+        *,
+        start_seconds: float | None = None,
+        grace_seconds: float | None = None,
+    ) -> list[Action]:
+        """Note that the worker's event loop runs, and that words reach it from now on.
+
+        The times are those that it keeps itself: it may have read newer settings than we did, and
+        what it promises to its requests is ours to grant. None leaves them as they are.
+        """
         worker = self.workers.get(generation)
         if worker is None:
             return []
         worker.heard = True
+        if start_seconds is not None:
+            worker.start_seconds = start_seconds
+        if grace_seconds is not None:
+            worker.grace_seconds = grace_seconds
         if self.leaving and worker.stage is Stage.STARTING:
             self._let_go(
                 worker, EndReason.DRAINED, _SERVICE_LEAVES, now, self.rule.start_abort_seconds
@@ -223,7 +273,7 @@ class Supervision:
             return [Tell(generation, Word.DRAIN)]
         if worker.stage is Stage.STARTING:
             # The import is over; the start-up that follows bounds itself, and names what hangs.
-            worker.deadline = self._start_bound(now)
+            worker.deadline = self._start_bound(worker.start_seconds, now)
         elif worker.stage is Stage.LEAVING and not worker.served:
             # Given up before it could hear: it is told now, and not ended while it serves.
             return [Tell(generation, Word.DRAIN if self.leaving else Word.RETIRE)]
@@ -260,7 +310,7 @@ class Supervision:
         worker = self.workers.get(generation)
         if self.leaving or worker is None or worker.stage is not Stage.READY:
             return []
-        self._let_go(worker, EndReason.TOLD, "told by somebody else", now, self.rule.grace_seconds)
+        self._let_go(worker, EndReason.TOLD, "told by somebody else", now, worker.grace_seconds)
         self._queue.pop(generation, None)
         if not self._is_held(worker.place):
             self._respawn_at = min(self._respawn_at, now + _SAME_SIGNAL_SECONDS)
@@ -285,6 +335,8 @@ class Supervision:
                 self._forced = True
             return [] if self.workers else [self._leave_after_drain()]
         if worker.stage is Stage.LEAVING:
+            if worker.followed and worker.place in self._missing():
+                return [self._spawn(worker.place, now)]
             return self._next(now)
         return self._ended(worker, worker.because or status, now)
 
@@ -346,11 +398,20 @@ class Supervision:
         return [*actions, *self._fill(now), *self._next(now)]
 
     def recycle(
-        self, generation: int, because: str, now: float, *, emergency: bool = False
+        self,
+        generation: int,
+        because: str,
+        now: float,
+        *,
+        emergency: bool = False,
+        retire_first: bool = False,
     ) -> list[Action]:
         """Replace a worker that has served its time; said again it changes nothing.
 
-        Not sooner than `recycle_interval_seconds` after the one before, but for an `emergency`.
+        Not sooner than `recycle_interval_seconds` after the one before, but for an `emergency`. A
+        successor that fails ends the wish: whoever has a reason says it again while that lasts.
+        With `retire_first` there is no room for both: where another one serves, the worker leaves,
+        and its successor is started when it is gone.
         """
         worker = self.workers.get(generation)
         if self.leaving or worker is None or worker.stage is not Stage.READY:
@@ -358,7 +419,9 @@ class Supervision:
         known = self._queue.get(generation)
         if known is None or (emergency and not known.emergency):
             end = known.end if known else EndReason.RECYCLED
-            self._queue[generation] = _Wish(end, because, emergency=emergency)
+            known = self._queue[generation] = _Wish(end, because, emergency=emergency)
+        if retire_first and not known.retire_first:
+            self._queue[generation] = replace(known, retire_first=True)
         return self._next(now)
 
     def more(self, now: float) -> list[Action]:
@@ -406,7 +469,7 @@ class Supervision:
             elif now >= worker.deadline - self.rule.abort_seconds and not worker.aborted:
                 worker.aborted = True
                 if worker.stage is Stage.STARTING:
-                    worker.because = f"not ready within {self.rule.start_seconds:g} s"
+                    worker.because = f"not ready within {worker.start_seconds:g} s"
                 actions.append(Strike(generation, Blow.ABORT))
         if now >= self._respawn_at:
             actions += self._fill(now)
@@ -421,7 +484,7 @@ class Supervision:
             # The round is over, and the old ones stay: the others' successors would fail likewise.
             wish = self._queue[old]
             self._queue = {g: w for g, w in self._queue.items() if w.end is not wish.end}
-            self._recycled_at = now
+            self._recycled_at = self._successor_failed_at = now
             return self._next(now)
         if self._is_held(worker.place):
             return []
@@ -467,9 +530,22 @@ class Supervision:
             if worker.stage is Stage.STARTING or waits:
                 return []
         rested = now >= self._recycled_at + self.rule.recycle_interval_seconds
-        due = [g for g, w in self._queue.items() if w.emergency]
+        # Each start takes memory: one that failed just now is no help in an emergency.
+        tries = now >= self._successor_failed_at + self.rule.recycle_interval_seconds
+        due = [g for g, w in self._queue.items() if w.emergency and tries]
         due += [g for g, w in self._queue.items() if rested or w.end is EndReason.REPLACED]
-        return [self._spawn(self.workers[due[0]].place, now)] if due else []
+        if not due:
+            return []
+        wish, worker = self._queue[due[0]], self.workers[due[0]]
+        others = any(w.stage is Stage.READY for g, w in self.workers.items() if g != due[0])
+        if not (wish.retire_first and others):
+            return [self._spawn(worker.place, now)]
+        del self._queue[due[0]]
+        self._recycled_at = now
+        told = self._retire(due[0], wish.end, wish.because, now)
+        worker.followed = True
+        self._respawn_at = min(self._respawn_at, worker.deadline)
+        return [told]
 
     def _is_held(self, place: int) -> bool:
         return any(w.place == place and w.stage is not Stage.LEAVING for w in self.workers.values())
@@ -485,19 +561,33 @@ class Supervision:
 
     def _fill(self, now: float) -> list[Action]:
         self._respawn_at = math.inf
-        return [self._spawn(place, now) for place in self._missing()]
+        serves = any(worker.stage is Stage.READY for worker in self.workers.values())
+        actions: list[Action] = []
+        for place in self._missing():
+            bounds = [w.deadline for w in self.workers.values() if w.place == place and w.followed]
+            if serves and bounds and now < max(bounds):
+                self._respawn_at = min(self._respawn_at, max(bounds))  # there is no room yet
+            else:
+                actions.append(self._spawn(place, now))
+        return actions
 
     def _spawn(self, place: int, now: float) -> Spawn:
         self._generation += 1
         before = self._starts.get(place, 0)
         self._starts[place] = before + 1
+        rule = self.rule
         self.workers[self._generation] = _Worker(
-            place, Stage.STARTING, self._start_bound(now), restarts=before
+            place,
+            Stage.STARTING,
+            self._start_bound(rule.start_seconds, now),
+            rule.start_seconds,
+            rule.grace_seconds,
+            restarts=before,
         )
         return Spawn(self._generation)
 
-    def _start_bound(self, now: float) -> float:
-        return now + self.rule.start_seconds + self.rule.abort_seconds + _START_SLACK_SECONDS
+    def _start_bound(self, start_seconds: float, now: float) -> float:
+        return now + start_seconds + self.rule.abort_seconds + _START_SLACK_SECONDS
 
     def _let_go(
         self, worker: _Worker, end: EndReason, because: str, now: float, seconds: float
@@ -510,7 +600,7 @@ class Supervision:
 
     def _retire(self, generation: int, end: EndReason, because: str, now: float) -> Tell:
         worker = self.workers[generation]
-        self._let_go(worker, end, because, now, self.rule.grace_seconds)
+        self._let_go(worker, end, because, now, worker.grace_seconds)
         return Tell(generation, Word.RETIRE)
 
     def _drop(self, generation: int, now: float) -> Strike:
@@ -532,21 +622,22 @@ class Supervision:
                 worker.stage = Stage.STARTING
                 return Strike(generation, Blow.TERM)
         elif worker.stage is Stage.READY:
-            self._let_go(worker, EndReason.DRAINED, _SERVICE_LEAVES, now, self.rule.grace_seconds)
+            self._let_go(worker, EndReason.DRAINED, _SERVICE_LEAVES, now, worker.grace_seconds)
         return Tell(generation, Word.DRAIN)
 
     def _crashed(self, worker: _Worker, because: str, now: float) -> list[Action]:
         serves = any(other.stage is Stage.READY for other in self.workers.values())
-        while self._crashes and self._crashes[0][0] <= now - self.rule.crash_window_seconds:
-            self._crashes.popleft()
+        while self._losses and self._losses[0].since <= now - self.rule.crash_window_seconds:
+            self._losses.popleft()
         if serves and not worker.served:
             # New code that cannot start never ends a service whose old code serves.
             self._failed_starts += 1
         else:
-            self._count_crash(now)
-        rounds = len(self._crashes)
-        if rounds >= self.rule.crash_limit:
-            count = sum(together for _, together in self._crashes)
+            self._count_loss(now, outage=not serves)
+        # What others still serve is worth more than an exit code that tells of the losses.
+        outages = sum(loss.outage for loss in self._losses)
+        if not serves and outages >= self.rule.crash_limit:
+            count = sum(loss.together for loss in self._losses)
             whose = "the worker" if self.wanted == 1 else "workers"
             return self.leave_after(
                 Exit.SETTINGS,
@@ -556,19 +647,20 @@ class Supervision:
             )
         # At once after the first crash, then 0.5, 1, 2 s: enough to keep a broken one from
         # burning a core, short enough that one bad request costs no noticeable outage.
-        tries = rounds + self._failed_starts
+        tries = len(self._losses) + self._failed_starts
         wait = 0.0 if tries == 1 else min(0.25 * 2 ** min(tries - 1, 10), _BACKOFF_SECONDS_MAX)
         self._respawn_at = min(self._respawn_at, now + wait)
         return self.tick(now)
 
-    def _count_crash(self, now: float) -> None:
+    def _count_loss(self, now: float, *, outage: bool) -> None:
         """Count an end nobody wanted; of those that end at once, each worker's first is one."""
-        if self._crashes:
-            since, together = self._crashes[-1]
-            if now - since < _AT_ONCE_SECONDS and together < self.wanted:
-                self._crashes[-1] = (since, together + 1)
+        if self._losses:
+            last = self._losses[-1]
+            if now - last.since < _AT_ONCE_SECONDS and last.together < self.wanted:
+                last.together += 1
+                last.outage = last.outage or outage
                 return
-        self._crashes.append((now, 1))
+        self._losses.append(_Loss(now, outage))
 
     def _leave_after_drain(self) -> Leave:
         self.left = True

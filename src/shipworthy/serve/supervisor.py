@@ -7,8 +7,10 @@ operations port answers whatever a worker does.
 import asyncio
 import contextlib
 import itertools
+import math
 import os
 import random
+import resource
 import socket
 import subprocess
 import sys
@@ -80,12 +82,16 @@ ASK_SECONDS = 0.8
 # A worker that has not been heard for this long is not asked: the answer would come too late.
 DEAF_SECONDS = 1.0
 _STDERR = 2
+# What fails ten times a second is no news ten times a second.
+_SAID_AGAIN_SECONDS = 60.0
 # Those that ended and are still told of.
 _ENDED_KEPT = 10
 # A watcher says something once a second; what comes faster waits for the next turn of the loop.
 _WATCHED_AT_ONCE = 16
 _WATCHED_BYTES_MAX = 4096
 _REPORT_CHARACTERS = 500
+# Far above what probes, scrapers and a few people need at once.
+_OPERATIONS_CONNECTIONS_MAX = 256
 
 # What explains why nobody serves.
 _LOSSES = frozenset({EndReason.LOST, EndReason.FAILED, EndReason.WEDGED, EndReason.FORCED})
@@ -134,7 +140,10 @@ class WorkerForced(Event):
 
 @event(severity=Severity.INFO)
 class WorkerRecycled(Event):
-    """A worker process had served its time; its successor serves, and it leaves in order."""
+    """A worker process had served its time, and leaves in order.
+
+    Its successor serves, or is started when it is gone, where there was no room for both.
+    """
 
     pid: int
     generation: int
@@ -203,6 +212,25 @@ class ReadyFacts:
     listens: tuple[str, ...] = ()
 
 
+class Duties:
+    """Does what is due again and again: one that fails is stated, and neither ends nor hinders.
+
+    The same duty is stated at most once a minute.
+    """
+
+    def __init__(self) -> None:
+        self._said_at: dict[str, float] = {}
+
+    def do(self, duty: str, work: Callable[[float], None], now: float) -> None:
+        """Do `work(now)`; whatever it raises becomes `serve.duty_failed`, and no error."""
+        try:
+            work(now)
+        except Exception as error:  # noqa: BLE001 - without the next round nobody supervises
+            if now - self._said_at.get(duty, -math.inf) >= _SAID_AGAIN_SECONDS:
+                self._said_at[duty] = now
+                emit(DutyFailed, because=f"{duty}: {type(error).__name__}: {error}")
+
+
 class Supervisor:
     """Does what `Supervision` decides; answers the operations port from what it has heard."""
 
@@ -238,6 +266,7 @@ class Supervisor:
         self._notifier = notifier
         self._rounds = 0
         self._supervision = Supervision(rule)
+        self._duties = Duties()
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._channels: dict[int, Channel] = {}
         self._seen: dict[int, WorkerSeen] = {}
@@ -281,7 +310,8 @@ class Supervisor:
                 settings=self._settings.of(OperationsSettings),
                 values=self._settings.values,
                 actions=offered(),
-            )
+            ),
+            connections_max=operations_connections_max(),
         )
         await operations.start(self._operations_sockets, {})
         heard = {Signal.SIGTERM: self._signalled, Signal.SIGINT: self._signalled}
@@ -490,10 +520,16 @@ class Supervisor:
                 self._supervision.pardon(paused_seconds)
                 for seen in self._seen.values():
                     seen.pardon(paused_seconds, now)
-            self._do(self._supervision.tick(now, judge.standing(list(self._seen.values()), now)))
-            self._mind_resources(now)
+            self._duties.do("supervising the workers", self._supervise, now)
+            self._duties.do("minding the resources", self._mind_resources, now)
             if os.getpid() == 1:
-                _reap_strangers({process.pid for process in self._processes.values()})
+                self._duties.do("burying orphans", self._reap, now)
+
+    def _supervise(self, now: float) -> None:
+        self._do(self._supervision.tick(now, judge.standing(list(self._seen.values()), now)))
+
+    def _reap(self, _: float) -> None:
+        _reap_strangers({process.pid for process in self._processes.values()})
 
     def _mind_resources(self, now: float) -> None:
         """Have those replaced that hold too much, or leave where no successor fits beside one."""
@@ -503,15 +539,21 @@ class Supervisor:
                 pid=pid,
                 rss_bytes=worker.rss_bytes,
                 serving=worker.serving and not Phase(worker.phase).leaving,
+                replacing=self._supervision.is_replacing(worker.generation),
             )
             for pid, worker in seen.items()
         ]
         for wish in self._resources.tick(uses, wanted=self._supervision.wanted, now=now):
             match wish:
-                case Recycle(pid=pid, because=because, emergency=emergency):
-                    generation = seen[pid].generation
+                case Recycle():
                     self._do(
-                        self._supervision.recycle(generation, because, now, emergency=emergency)
+                        self._supervision.recycle(
+                            seen[wish.pid].generation,
+                            wish.because,
+                            now,
+                            emergency=wish.emergency,
+                            retire_first=wish.retire_first,
+                        )
                     )
                 case LeaveForRecycle(because=because):
                     self._do(self._supervision.leave_after(Exit.RECYCLE, because, now))
@@ -549,7 +591,7 @@ class Supervisor:
             connections=sum(worker.connections for worker in seen),
             phase=seen[-1].phase if seen else Phase.STOPPED,
             round=self._rounds,
-            replacing=bool(supervision.replacing),
+            replacing=bool(supervision.renewing),
         )
 
     def _tell(self, generation: int, word: Word) -> None:
@@ -587,32 +629,12 @@ class Supervisor:
 
     async def _attend(self, generation: int) -> None:
         """Start one worker, listen to it until it ends, and say how it ended."""
-        ours, theirs = socket.socketpair()
-        watching, watched = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        watching.settimeout(0)
-        order = Order(
-            target=self._target,
-            directory=str(self._directory),
-            config=str(self._config) if self._config else None,
-            overrides=self._overrides,
-            channel_fd=theirs.fileno(),
-            listen_fds=tuple(sock.fileno() for sock in self._sockets),
-            generation=generation,
-            workers=self._supervision.wanted,
-            watch_fd=watched.fileno(),
-            keep_listening=self._keep_listening,
-        )
         try:
-            process = await start_worker(order)
-        except OSError as error:
-            ours.close()
-            watching.close()
+            process, ours, watching = await self._start(generation)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the place must not stay empty
             because = f"no worker process could be started: {error}"
             self._bury(generation, 0, because, clean=False)
             return
-        finally:
-            theirs.close()
-            watched.close()
         self._processes[generation] = process
         self._seen[generation] = seen = WorkerSeen(
             generation,
@@ -635,7 +657,8 @@ class Supervisor:
         finally:
             loop.remove_reader(watching)
             watching.close()
-        # Its last words may still be in the pipe.
+        # Its last words may still be in the pipe, and a child of the app may still hold that.
+        channel.hear_out()
         await asyncio.wait({listening}, timeout=1.0)
         listening.cancel()
         channel.close()
@@ -647,6 +670,38 @@ class Supervisor:
         # Counters must not go backwards when a process ends: its last totals stay.
         self._departed = retired([self._departed, self._snapshots.pop(generation, {})])
         self._bury(generation, process.pid, status, clean=clean)
+
+    async def _start(
+        self, generation: int
+    ) -> tuple[asyncio.subprocess.Process, socket.socket, socket.socket]:
+        """Start a worker process; return it with our ends of its pipe and of its watcher's.
+
+        Raises what the system says, `OSError` where there is no descriptor or process left; then
+        nothing is left open.
+        """
+        with contextlib.ExitStack() as kept, contextlib.ExitStack() as lent:
+            ours, theirs = socket.socketpair()
+            kept.enter_context(ours)
+            lent.enter_context(theirs)
+            watching, watched = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            kept.enter_context(watching)
+            lent.enter_context(watched)
+            watching.settimeout(0)
+            order = Order(
+                target=self._target,
+                directory=str(self._directory),
+                config=str(self._config) if self._config else None,
+                overrides=self._overrides,
+                channel_fd=theirs.fileno(),
+                listen_fds=tuple(sock.fileno() for sock in self._sockets),
+                generation=generation,
+                workers=self._supervision.wanted,
+                watch_fd=watched.fileno(),
+                keep_listening=self._keep_listening,
+            )
+            process = await start_worker(order)
+            kept.pop_all()
+        return process, ours, watching
 
     def _bury(self, generation: int, pid: int, status: str, *, clean: bool) -> None:
         """Say how a worker ended, keep it among the ended, and do what follows."""
@@ -699,7 +754,14 @@ class Supervisor:
             case "hello":
                 if self._isolated:
                     self._channels[generation].send("isolated", orders=self._isolated)
-                self._do(self._supervision.heard(generation, seen.heard_at))
+                self._do(
+                    self._supervision.heard(
+                        generation,
+                        seen.heard_at,
+                        start_seconds=message["start_seconds"],
+                        grace_seconds=message["grace_seconds"],
+                    )
+                )
             case "state":
                 seen.hear(message)
                 self._follow_phase(generation, seen)
@@ -784,6 +846,17 @@ def _in_short(report: Mapping[str, Any]) -> str:
         f"{hook['name']}: {hook['because']}" for hook in report.get("hooks", ()) if hook["because"]
     ]
     return "; ".join(map(str, held_by))[:_REPORT_CHARACTERS]
+
+
+def operations_connections_max() -> int:
+    """Return how many connections the operations port keeps open, by this process's descriptors.
+
+    A quarter of them, from 16 to 256: what is left is for workers, each of which takes five for a
+    moment and two for good.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _OPERATIONS_CONNECTIONS_MAX
+    return most if soft == resource.RLIM_INFINITY else max(16, min(most, soft // 4))
 
 
 def _has_terminal() -> bool:

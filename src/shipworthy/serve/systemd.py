@@ -18,6 +18,8 @@ STATUS_SECONDS = 1.0
 # second, so a drain that stands still for this long is no longer defended by us.
 EXTEND_SECONDS = 10.0
 _WATCHDOG = "WATCHDOG"
+# systemd counts microseconds in 64 bits.
+_DIGITS_MAX = 20
 
 
 @event(severity=Severity.WARNING)
@@ -186,5 +188,6 @@ def notifier_from(environ: MutableMapping[str, str]) -> Notifier | None:
     pid = environ.pop("WATCHDOG_PID", "")
     text = environ.pop("WATCHDOG_USEC", "")
     mine = pid in ("", str(os.getpid()))
-    seconds = int(text) / 1e6 if mine and text.isdecimal() and int(text) else math.inf
+    number = int(text) if text.isdecimal() and len(text) <= _DIGITS_MAX else 0
+    seconds = number / 1e6 if mine and number else math.inf
     return Notifier(path, watchdog_seconds=seconds) if path else None

@@ -10,6 +10,7 @@ import ctypes
 import faulthandler
 import gc
 import logging
+import math
 import os
 import socket
 import sys
@@ -19,8 +20,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
-
-import orjson
 
 from shipworthy import db, outbound
 from shipworthy.assembly import Hardened, harden
@@ -63,7 +62,7 @@ from shipworthy.outbound import OutboundSettings
 from shipworthy.redact import printable, redact
 from shipworthy.resilience import ResilienceSettings, breakers
 from shipworthy.serve.by_hand import ByHand
-from shipworthy.serve.channel import Channel
+from shipworthy.serve.channel import Channel, encoded
 from shipworthy.serve.engine import ServerEngine, UvicornEngine
 from shipworthy.serve.order import Order
 from shipworthy.serve.protocol import Census
@@ -80,19 +79,29 @@ _log = logging.getLogger("shipworthy.serve")
 HEARTBEAT_SECONDS = 0.25
 # How often the drain looks at its facts; far below any of its bounds.
 DRAIN_TICK_SECONDS = 0.02
+# How often it looks for the lines in which they stand, which takes a ms or two.
+LOOK_SECONDS = 0.25
 FLUSH_SECONDS = 0.5
 # What the `finally` of generators that nobody ended may take.
 WIND_UP_SECONDS = 0.5
 # The stop hooks have their own bounds; this is what the shells around them may add.
 STOP_SLACK_SECONDS = 0.5
 SHOWN_REQUESTS = 20
+SHOWN_WORKS = 20
+NAMED_CANCELLED = 1000
 
 
 @event(severity=Severity.WARNING)
 class RequestsCancelled(Event):
-    """The drain time was over: what was still in flight was cancelled."""
+    """The drain time was over: these requests were cancelled.
+
+    `spared` are ids of requests that were not at that moment, because a COMMIT of theirs was under
+    way or had just been answered. Those that were cancelled later come with a second such event,
+    when the time for it ends.
+    """
 
     requests: list[dict[str, Any]]
+    spared: list[str]
 
 
 @event(severity=Severity.INFO)
@@ -146,6 +155,27 @@ class _Forks:
         if others:
             self._said = True
             emit(AppForked, threads=others)
+
+
+class _Looks:
+    """When to look again at what holds the drain: it costs, and the loop has requests to serve.
+
+    A phase has held what was there at its last look, so the last few are looked at whenever one of
+    them has ended. Has no clock of its own.
+    """
+
+    def __init__(self) -> None:
+        self._phase = Phase.READY
+        self._at = -math.inf
+        self._holding = 0
+
+    def due(self, phase: Phase, *, holding: int, now: float) -> bool:
+        """Say whether to look now, at `holding` requests and pieces of work in `phase`."""
+        few_left = holding < self._holding and holding <= SHOWN_REQUESTS
+        if phase is self._phase and not few_left and now - self._at < LOOK_SECONDS:
+            return False
+        self._phase, self._at, self._holding = phase, now, holding
+        return True
 
 
 def main(text: str) -> int:
@@ -260,6 +290,20 @@ class Worker:
         # so none may do it before its time though nobody asks it anything.
         self._together = False
         self._gone_at: float | None = None
+        self._said_cancelled = False
+        self._cancelled_late: list[dict[str, Any]] = []
+        # What was last reported, and whether all of it could be: what fails is logged once.
+        self._reportable = True
+        self._last_report: dict[str, Any] = {
+            "phase": Phase.STARTING,
+            "ready": False,
+            "because": "starting",
+            "in_flight": 0,
+            "connections": 0,
+            "rss_bytes": 0,
+            "requests": 0,
+            "health": {},
+        }
         resources = settings.of(ResourceSettings)
         self._resources = ProcessResources(resources)
         registry = hardened.registry
@@ -282,7 +326,12 @@ class Worker:
         loop = asyncio.get_running_loop()
         with signals_of(loop, {Signal.SIGTERM: self._begin_drain}):
             listening = asyncio.create_task(self._listen(), name="supervisor")
-            self._channel.send("hello", pid=os.getpid())
+            self._channel.send(
+                "hello",
+                pid=os.getpid(),
+                start_seconds=self._times.start_seconds,
+                grace_seconds=self._times.grace_seconds,
+            )
             beating = asyncio.create_task(self._beat(), name="heartbeat")
             try:
                 code = await self._life()
@@ -350,9 +399,11 @@ class Worker:
         engine.begin_leaving()
         seen = Phase.READY
         draining_at = 0.0
+        looks = _Looks()
         while True:
             census = engine.census(fresh_seconds=self._times.idle_grace_seconds)
-            self._look(seen, census)
+            if looks.due(seen, holding=self._holding(), now=SYSTEM_CLOCK.now()):
+                self._look(seen, census)
             phase = lifecycle.advance(
                 DrainFacts(
                     # A request is in flight from the first byte of its head to the end of its
@@ -374,7 +425,7 @@ class Worker:
                 seen = phase
             if phase.reached(Phase.STOPPING):
                 return
-            self._hardened.follow(phase)
+            self._follow(phase)
             if phase is Phase.DRAINING:
                 engine.close_websockets(drain_seconds=self._times.drain_seconds)
                 engine.cut_half_heads(left_seconds=now - draining_at)
@@ -384,23 +435,43 @@ class Worker:
 
     def _enter(self, phase: Phase, *, before: Phase) -> None:
         """Do what is done once, when a phase of the drain is entered."""
-        calls = self._hardened.in_flight
         if phase is Phase.FORCED:
             self._force()
         if phase.reached(Phase.DRAINING) and not before.reached(Phase.DRAINING):
             # One that was handed over is not ours to end: its queue is for who comes next.
             self._engine.stop_accepting(whole=self._whole and not self._keep_listening)
         if phase is Phase.CANCELLING:
-            requests = calls.describe()
-            if requests:  # background work alone may have outlasted the drain
-                emit(RequestsCancelled, requests=requests)
-            self._shutdown.cancelling(requests)
             self._engine.close_websockets(drain_seconds=0.0)
-            # What belongs to a call is cancelled by `follow`, when no COMMIT of it is under way.
-            self._engine.cancel(spared=calls.tasks())
         if before is Phase.CANCELLING:
+            self._say_cancelled_late()
             self._shutdown.commits_left(commits_under_way())
         self._report()
+
+    def _follow(self, phase: Phase) -> None:
+        """Do to what is in flight what `phase` asks, and keep whom it broke off."""
+        calls = self._hardened.in_flight
+        broken_off = self._hardened.follow(phase)
+        if phase is Phase.CANCELLING:
+            # What belongs to a call is cancelled by `follow`, when no COMMIT of it is under way.
+            self._engine.cancel(spared=calls.tasks())
+        if not broken_off:
+            return
+        self._shutdown.cancelling([{"request_id": one.record.request_id} for one in broken_off])
+        requests = calls.describe(of=broken_off)
+        if self._said_cancelled:
+            self._cancelled_late = [*self._cancelled_late, *requests][:NAMED_CANCELLED]
+        else:
+            self._said_cancelled = True
+            emit(RequestsCancelled, requests=requests, spared=calls.spared())
+
+    def _say_cancelled_late(self) -> None:
+        """State those that were cancelled after the first, all in one event."""
+        late, self._cancelled_late = self._cancelled_late, []
+        if late:
+            emit(RequestsCancelled, requests=late, spared=self._hardened.in_flight.spared())
+
+    def _holding(self) -> int:
+        return len(self._hardened.in_flight) + len(self._lifecycle.works)
 
     def _look(self, phase: Phase, census: Census) -> None:
         """Note for the report what is waited for."""
@@ -414,7 +485,7 @@ class Worker:
                     for_seconds=work.for_seconds,
                     stands=work.stands,
                 )
-                for work in works.describe()
+                for work in works.describe(SHOWN_WORKS)
             ),
             *(
                 Holder(name=f"the drain of component '{name}'", stands=stands)
@@ -435,7 +506,8 @@ class Worker:
         ):
             if count:
                 holders.append(Holder(name=f"{count} {what}"))
-        self._shutdown.looked(phase, holders, more=max(0, len(calls) - SHOWN_REQUESTS))
+        more = max(0, len(calls) - SHOWN_REQUESTS) + max(0, len(works) - SHOWN_WORKS)
+        self._shutdown.looked(phase, holders, more=more)
 
     def _reported(self, hooks: Sequence[HookReport] = ()) -> ShutdownReport:
         # Somebody who swallowed his cancellation is left behind as a hook is that did not end.
@@ -474,6 +546,7 @@ class Worker:
 
     def _force(self) -> NoReturn:
         """End now, with the names and the stacks of all that is left behind."""
+        self._say_cancelled_late()
         self._shutdown.commits_left(commits_under_way())
         report = self._reported()
         self._channel.send("bye", clean=False, report=report.to_dict(), metrics={})
@@ -542,11 +615,10 @@ class Worker:
                     facts = _breakers()
                 case "breakers":
                     facts = _breakers()
+            self._channel.send("answer", number=asked["number"], facts=facts)
         except Exception:  # noqa: BLE001
             # Whatever it is, it must not make us deaf to the word that ends this process.
             _log.exception("the supervisor's question about %s could not be answered", question)
-            return
-        self._channel.send("answer", number=asked["number"], facts=facts)
 
     async def _short_of(self) -> str | None:
         return self._resources.not_ready or None
@@ -563,28 +635,43 @@ class Worker:
 
     async def _beat(self) -> None:
         while True:
-            self._by_hand.carry_out()
+            try:
+                self._by_hand.carry_out()
+            except Exception:  # noqa: BLE001 - as in `_report`
+                _log.exception("what an operator said of a breaker could not be done")
             self._report()
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
     def _report(self) -> None:
+        """Say how this worker is; what cannot be told stands as it was, for silence costs its life.
+
+        Silence means that the loop stands, and a worker of which that is said is ended.
+        """
+        state = self._last_report
+        try:
+            ready = self._lifecycle.ready()
+            state |= {"phase": self._lifecycle.phase, "ready": ready.ok, "because": ready.because}
+            state |= self._counted()
+            self._reportable = True
+        except Exception:  # noqa: BLE001 - a worker that only cannot describe itself serves on
+            if self._reportable:
+                _log.exception("how this worker is could not be said; what it said last stands")
+            self._reportable = False
+        self._channel.send("state", **state)
+
+    def _counted(self) -> dict[str, Any]:
         census = self._engine.census()
         self._resources.tick(
             connections=census.total, lag_seconds=self._watch.take_lag, now=SYSTEM_CLOCK.now()
         )
-        ready = self._lifecycle.ready()
-        self._channel.send(
-            "state",
-            phase=self._lifecycle.phase,
-            ready=ready.ok,
-            because=ready.because,
-            in_flight=len(self._hardened.in_flight),
-            connections=census.total,
-            rss_bytes=_rss_bytes(),
-            requests=self._engine.served(),
-            health=self._lifecycle.health().to_dict()
+        return {
+            "in_flight": len(self._hardened.in_flight),
+            "connections": census.total,
+            "rss_bytes": _rss_bytes(),
+            "requests": self._engine.served(),
+            "health": self._lifecycle.health().to_dict()
             | {"databases": pool_numbers(), "resources": self._resources.described()},
-        )
+        }
 
 
 def _sayer(watched: socket.socket | None) -> Callable[[dict[str, Any]], None]:
@@ -593,7 +680,7 @@ def _sayer(watched: socket.socket | None) -> Callable[[dict[str, Any]], None]:
     def say(finding: dict[str, Any]) -> None:
         if watched is not None:
             with contextlib.suppress(OSError):
-                watched.send(orjson.dumps(finding))
+                watched.send(encoded(finding))
 
     if watched is not None:
         watched.settimeout(0)

@@ -11,6 +11,7 @@ from typing import Final
 
 from shipworthy.db import Outcome, database_outcome
 from shipworthy.errors import Rejected, RequestInvalid, ShipworthyError
+from shipworthy.lifecycle import CommitRefused
 
 _KIND: Final = "urn:shipworthy:problem:"
 
@@ -42,6 +43,13 @@ FAILED: Final = Explanation(
     status=500,
     detail="The service failed while it worked on this request; its log has the reason under the "
     "id.",
+)
+INTERRUPTED: Final = Explanation(
+    status=503,
+    kind=f"{_KIND}interrupted",
+    detail="the instance is shutting down and broke off this request; whether it took effect is "
+    "not known",
+    retry_after_seconds=1.0,
 )
 _LATE: Final = Explanation(
     status=504,
@@ -83,6 +91,8 @@ _OF_A_DATABASE: Final[Mapping[Outcome, Explanation]] = {
 
 def answer_for(error: BaseException) -> Explanation:
     """Return what a client is told of `error`; `FAILED` where there is nothing it could do."""
+    if isinstance(error, CommitRefused) and error.in_part:
+        return INTERRUPTED
     if isinstance(error, Rejected):
         return Explanation(
             status=error.status,

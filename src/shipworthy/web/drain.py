@@ -1,7 +1,7 @@
 """The drain gate: who is being served, and what is still let in while the process leaves."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from heapq import nsmallest
 from typing import Any, final
 
@@ -35,10 +35,13 @@ class InFlight:
         """Return the tasks the calls are served in."""
         return {call.task for call in self.calls}
 
-    def describe(self, count: int = DESCRIBED) -> list[dict[str, Any]]:
+    def describe(
+        self, count: int = DESCRIBED, *, of: Collection[Call] | None = None
+    ) -> list[dict[str, Any]]:
         """Return the calls as plain data, the oldest first, with the line each stands in.
 
-        No more than `count`, the oldest, and of a path no more than 256 characters.
+        Those in flight, or those given as `of`. No more than `count`, the oldest, and of a path no
+        more than 256 characters.
         """
         now = self._now()
         return [
@@ -51,24 +54,32 @@ class InFlight:
                 "status": call.status,
                 "task": where(call.task) if call.task is not None else "",
             }
-            for call in nsmallest(count, self.calls, key=_age)
+            for call in nsmallest(count, self.calls if of is None else of, key=_age)
         ]
 
-    def cancel(self) -> int:
-        """Cancel each call once, but none whose COMMIT is under way; return how many those are.
+    def cancel(self) -> list[Call]:
+        """Cancel each call once, but none whose COMMIT is under way; return those it broke off.
 
         To be called again and again while the process cancels: a COMMIT ends, a call comes late.
-        It does not wait for calls to end, and a handler may swallow its cancellation.
+        It does not wait for calls to end, and a handler may swallow its cancellation. An event
+        stream that has its proper end is cancelled too, and has lost nothing by it.
         """
-        spared = 0
+        broken_off = []
         for call in self.calls - self._cancelled:
-            if call.task is None:
+            if call.task is None or not cancel_outside_commits(call.task, call.record):
                 continue
-            if cancel_outside_commits(call.task, call.record):
-                self._cancelled.add(call)
-            else:
-                spared += 1
-        return spared
+            self._cancelled.add(call)
+            if not (call.stream and call.stream.over):
+                broken_off.append(call)
+        return broken_off
+
+    def spared(self) -> list[str]:
+        """Return the ids of the requests that were not cancelled, the oldest first, 1,000 at most.
+
+        Once `cancel` was called, those are the ones inside a COMMIT, or just answered by one.
+        """
+        spared = nsmallest(DESCRIBED, self.calls - self._cancelled, key=_age)
+        return [call.record.request_id for call in spared]
 
     def forget(self) -> None:
         """Keep nothing of the calls that were cancelled.

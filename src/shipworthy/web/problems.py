@@ -16,7 +16,7 @@ import orjson
 from shipworthy.context import RequestRecord
 from shipworthy.errors import Draining
 from shipworthy.events import Event, Label, Severity, emit, event
-from shipworthy.web.answers import FAILED, answer_for, is_refusal
+from shipworthy.web.answers import FAILED, INTERRUPTED, Explanation, answer_for, is_refusal
 from shipworthy.web.line import Call, Headers, Message, nothing
 
 Mode = Literal["off", "report", "enforce"]
@@ -31,9 +31,6 @@ _GONE = frozenset({"ClientDisconnect", "ClientDisconnected", "RequestAborted"})
 # For the answer of a cancelled task, whose client may not be reading.
 LAST_WORD_SECONDS = 1.0
 
-_INTERRUPTED = (
-    "the instance is shutting down and broke off this request; whether it took effect is not known"
-)
 # What servers say, and what we say in their place where no answer of ours is wanted.
 _PLAIN = b"Internal Server Error"
 _TRACEBACK = b"Traceback (most recent call last)"
@@ -224,12 +221,12 @@ class Problems:
         if call.scope["type"] == "websocket":
             await self._say_why(call, Draining())  # no connection yet, so nothing took effect
             return
-        kind = "urn:shipworthy:problem:interrupted"
-        body = problem(503, _INTERRUPTED, record=call.record, kind=kind)
-        await self._say(call, 503, body, (b"retry-after", b"1"))
+        await self._explain(call, INTERRUPTED)
 
     async def _say_why(self, call: Call, error: BaseException | None) -> None:
-        answer = FAILED if error is None else answer_for(error)
+        await self._explain(call, FAILED if error is None else answer_for(error))
+
+    async def _explain(self, call: Call, answer: Explanation) -> None:
         body = problem(answer.status, answer.detail, record=call.record, kind=answer.kind)
         await self._say(call, answer.status, body, *answer.retry_after)
 
