@@ -37,13 +37,14 @@ def page(name: str, script: ModuleType, outcome: str, versions: dict[str, str]) 
 
 
 def _commit() -> str:
-    done = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=12", "--dirty= with changes"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    """Return the commit that was run; what evidence itself has written is no change of it."""
+    written = [":(exclude)evidence/results", ":(exclude)docs/reference/evidence-*"]
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *written)
+    return _git("rev-parse", "--short=12", "HEAD") + (" with changes" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 

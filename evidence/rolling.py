@@ -218,7 +218,7 @@ def observe(folder: Path, replacements: dict[str, int]) -> dict[str, dict[str, A
 
 def tables(seen: dict[str, dict[str, Any]]) -> str:
     """Write what failed of how much, then of what and how."""
-    from flows.rolling import FAILURES, Tally, upper_bound  # type: ignore[import-not-found]
+    from flows.rolling import FAILURES, Tally, upper_bound
 
     tallies = {
         name: Tally.of({k: v for k, v in found.items() if k != "took_seconds"})

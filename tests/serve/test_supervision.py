@@ -68,6 +68,20 @@ def test_a_service_that_never_was_ready_leaves_with_start_failed() -> None:
     assert actions == [Leave(Exit.START_FAILED, "there is no module 'ap'")]
 
 
+def test_under_reload_a_place_is_filled_when_another_has_shown_that_the_code_serves() -> None:
+    """Else one blip at the first start would leave it empty until somebody writes a file."""
+    supervision = Supervision(
+        SupervisionRule(start_seconds=10.0, grace_seconds=30.0, workers=2, waits_for_change=True)
+    )
+    supervision.begin(0.0)
+    supervision.failed(1, "one blip")
+    assert supervision.exited(1, "code 3", 0.1, clean=False) == []
+    supervision.heard(2, 0.2)
+    actions = supervision.ready(2, 0.3) + supervision.tick(0.4)
+
+    assert actions == [Spawn(3)]
+
+
 def test_under_reload_a_broken_start_waits_for_the_next_change() -> None:
     """A person is at the editor: the next change starts a worker, nothing leaves."""
     supervision = Supervision(

@@ -214,7 +214,8 @@ def _serve(
             start_seconds=lifecycle.start_seconds,
             grace_seconds=lifecycle.grace_seconds,
             workers=workers_wanted(serve.workers, cpus=cpu_count_allowed()),
-            wedged_seconds=serve.wedged_seconds,
+            # Under --reload somebody may be sitting at a breakpoint.
+            wedged_seconds=0.0 if options.reload else serve.wedged_seconds,
             recycle_interval_seconds=serve.recycle_interval_seconds,
             waits_for_change=options.reload,
         ),

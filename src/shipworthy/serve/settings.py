@@ -49,7 +49,7 @@ class ServeSettings:
     wedged_seconds: float = duration(
         "10s",
         "how long the event loop of a worker may stand before it is ended and followed by another; "
-        "at least 2s, or 0 for ever",
+        "at least 2s, or 0 for ever, as under --reload",
     )
     # nginx keeps an idle upstream connection for 60 s. If we close it first, a request that is on
     # its way is lost, and one that is no GET is not sent again: through nginx 24 of 100 in the

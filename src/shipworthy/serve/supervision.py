@@ -290,6 +290,9 @@ class Supervision:
         worker.stage = Stage.READY
         worker.served = True
         worker.deadline = math.inf
+        if not self.ever_ready and self._missing():
+            # Under --reload one that failed before: code that serves here may serve there.
+            self._respawn_at = min(self._respawn_at, now)
         self.ever_ready = True
         self._failed_starts = 0
         before = self._serving_in(worker.place, besides=generation)
