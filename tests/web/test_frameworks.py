@@ -6,6 +6,7 @@ import flask
 import pytest
 import quart
 from django.conf import settings as django_settings
+from django.test import override_settings
 from fastapi import APIRouter, FastAPI
 from litestar import Litestar, Request, get
 from litestar.exceptions import NotAuthorizedException
@@ -35,10 +36,9 @@ class Boom(Exception):
 
 @pytest.fixture(scope="module")
 def django_urls():
+    # Another module may have been first, in the same process; the routes are ours all the same.
     if not django_settings.configured:
-        django_settings.configure(
-            ROOT_URLCONF="urls_of_the_test", ALLOWED_HOSTS=["*"], SECRET_KEY="k", DEBUG=False
-        )
+        django_settings.configure(SECRET_KEY="for tests only")
         django.setup()
     import sys
     import types
@@ -60,7 +60,8 @@ def django_urls():
         path("livez", fine),
     ]
     sys.modules["urls_of_the_test"] = urls
-    yield
+    with override_settings(ROOT_URLCONF="urls_of_the_test", ALLOWED_HOSTS=["*"]):
+        yield
     del sys.modules["urls_of_the_test"]
 
 
