@@ -1,6 +1,7 @@
 """Databases are asked on connections of their own, and what they answer is a health check."""
 
 import asyncio
+import threading
 import time
 
 import pytest
@@ -8,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from shipworthy.db import Prober, protect, protect_all
-from shipworthy.db.prober import INTERVAL_SECONDS, TIMEOUT_SECONDS
+from shipworthy.db.prober import INTERVAL_SECONDS, THREAD, TIMEOUT_SECONDS, _Asked
 from shipworthy.faults import FaultProxy, Silence
 from shipworthy.resilience import BreakerOpen, BreakerState, Ended
 
@@ -88,6 +89,32 @@ def test_a_required_database_is_asked_although_its_pool_is_exhausted(protected, 
 
     with engine.connect():
         assert asyncio.run(scene()) == [None, None, None]
+
+
+def test_a_thread_that_asks_ends_though_its_closing_is_cancelled(protected, tmp_path):
+    """A prober is stopped at any moment, also while it lets go of what it has opened."""
+    _, protection = protected(f"sqlite:///{tmp_path}/asked.db")
+    kept = []
+
+    async def scene():
+        kept.append(asked := _Asked(protection))
+        await asked.ask()
+        closing = asyncio.create_task(asked.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait({closing})
+        assert closing.cancelled()
+
+    asyncio.run(scene())
+    give_up = time.monotonic() + 2
+    while asking() and time.monotonic() < give_up:
+        time.sleep(0.005)
+
+    assert asking() == []
+
+
+def asking():
+    return [one.name for one in threading.enumerate() if one.name.startswith(THREAD)]
 
 
 def test_a_database_of_run_is_asked_where_every_engine_is_protected(postgres_url):

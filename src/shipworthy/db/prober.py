@@ -192,11 +192,13 @@ class _Asked:
     async def close(self) -> None:
         """Let go of the connection."""
         connection, self._connection = self._connection, None
-        if connection is not None:
-            await self._run(connection.close)
-        if self._threads is not None:
-            self._threads.shutdown(wait=False)
-            self._threads = None
+        try:
+            if connection is not None:
+                await self._run(connection.close)
+        finally:  # also when who closes is cancelled: what it has begun, the thread ends
+            if self._threads is not None:
+                self._threads.shutdown(wait=False)
+                self._threads = None
 
     async def _run(self, work: Callable[..., object], *args: Any) -> object:
         if self.protection.awaits:
