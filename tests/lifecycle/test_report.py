@@ -42,8 +42,8 @@ def test_what_was_there_last_held_the_phase() -> None:
 def test_everything_that_was_left_behind_is_said_and_is_not_clean() -> None:
     """Requests, COMMITs, hooks; threads are named too, and do not decide."""
     shutdown = Shutdown()
-    shutdown.cancelling([{"request_id": "r-1"}, {"request_id": "r-2"}])
-    shutdown.cancelling([{"request_id": "r-2"}])
+    shutdown.cancelling(["r-1", "r-2"])
+    shutdown.cancelling(["r-2"])
     shutdown.commits_left(
         [
             CommitUnderWay(request_id="r-1", for_seconds=2.0),

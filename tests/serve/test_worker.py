@@ -822,11 +822,11 @@ from shipworthy.lifecycle import Check
 async def spool():
     return os.fsdecode(b"caf\\xe9") + " cannot be read"
 
-def refuse(name):
+def refuse():
     raise OSError("this system does not say")
 
 async def hello(request):
-    os.sysconf = refuse
+    app.lifecycle.health = refuse
     return PlainTextResponse("hello")
 
 app = shipworthy.harden(Starlette(routes=[Route("/", hello)]))

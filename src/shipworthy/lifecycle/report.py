@@ -3,7 +3,7 @@
 Not here: who looks, and when (`serve`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -136,9 +136,9 @@ class Shutdown:
         if holders:
             self._held[phase] = (tuple(holders[:NAMED]), more + len(holders[NAMED:]))
 
-    def cancelling(self, requests: Sequence[Mapping[str, Any]]) -> None:
-        """Note the requests, as `InFlight` describes them, that are cancelled."""
-        self._cancelled.update(request["request_id"] for request in requests)
+    def cancelling(self, request_ids: Iterable[str]) -> None:
+        """Note the requests that are cancelled, by their ids."""
+        self._cancelled.update(request_ids)
 
     def commits_left(self, commits: Sequence[CommitUnderWay]) -> None:
         """Note the COMMITs that were under way when the time to cancel was over."""

@@ -13,10 +13,10 @@ import time
 from collections.abc import Sequence, Set as AbstractSet
 from email.utils import formatdate
 from typing import Any, Protocol
-from weakref import WeakSet
 
 import uvicorn
 
+from shipworthy.lifecycle import cancel_outside_commits
 from shipworthy.serve.protocol import (
     Census,
     Connections,
@@ -129,7 +129,6 @@ class UvicornEngine:
         self._date: asyncio.TimerHandle | None = None
         self._taking: set[asyncio.Task[Any]] = set()
         self._told: set[Any] = set()
-        self._cancelled: WeakSet[asyncio.Task[Any]] = WeakSet()
         self._handshake = {"ssl_handshake_timeout": HALF_HEAD_SECONDS} if tls else {}
         self._state: dict[str, Any] = {}
 
@@ -264,9 +263,8 @@ class UvicornEngine:
         for connection in self._https():
             connection.linger_after_answer()
         for task in self._connections.tasks - spared:
-            if task not in self._cancelled and _has_begun(task):
-                self._cancelled.add(task)
-                task.cancel("shutdown")
+            if _has_begun(task):
+                cancel_outside_commits(task)
 
     async def close(self) -> None:
         """Close every connection that is left."""

@@ -71,7 +71,7 @@ from shipworthy.serve.supervision import Word
 from shipworthy.serve.survey import survey
 from shipworthy.serve.target import AppRaised, load_target, parse_target
 from shipworthy.settings import Loaded, load
-from shipworthy.telemetry import settle_logging, start_logging
+from shipworthy.telemetry import resident_bytes, settle_logging, start_logging
 from shipworthy.web import AppLifespan
 
 _log = logging.getLogger("shipworthy.serve")
@@ -456,7 +456,7 @@ class Worker:
             self._engine.cancel(spared=calls.tasks())
         if not broken_off:
             return
-        self._shutdown.cancelling([{"request_id": one.record.request_id} for one in broken_off])
+        self._shutdown.cancelling(one.record.request_id for one in broken_off)
         requests = calls.describe(of=broken_off)
         if self._said_cancelled:
             self._cancelled_late = [*self._cancelled_late, *requests][:NAMED_CANCELLED]
@@ -667,7 +667,7 @@ class Worker:
         return {
             "in_flight": len(self._hardened.in_flight),
             "connections": census.total,
-            "rss_bytes": _rss_bytes(),
+            "rss_bytes": resident_bytes(),
             "requests": self._engine.served(),
             "health": self._lifecycle.health().to_dict()
             | {"databases": pool_numbers(), "resources": self._resources.described()},
@@ -741,14 +741,6 @@ def _end_with_parent() -> None:
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, int(Signal.SIGTERM))
-
-
-def _rss_bytes() -> int:
-    try:
-        pages = int(Path("/proc/self/statm").read_bytes().split()[1])
-    except (OSError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _bound_exit(seconds: float) -> None:

@@ -25,7 +25,7 @@ from shipworthy.telemetry.metrics import (
     Registry,
     Snapshot,
 )
-from shipworthy.telemetry.process import process_metrics
+from shipworthy.telemetry.process import process_metrics, resident_bytes
 from shipworthy.telemetry.settings import LogSettings
 from shipworthy.telemetry.sink import AccessLog, log_metrics
 
@@ -46,6 +46,7 @@ __all__ = [
     "logging_installed",
     "open_log",
     "process_metrics",
+    "resident_bytes",
     "retired",
     "settle_logging",
     "start_logging",

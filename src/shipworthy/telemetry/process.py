@@ -36,7 +36,7 @@ def process_metrics(registry: Registry) -> None:
     if _most_descriptors() != resource.RLIM_INFINITY:
         registry.gauge(_MOST, read=_most_descriptors)
     if _PROC.is_dir():
-        registry.gauge(_RESIDENT, read=_resident_bytes)
+        registry.gauge(_RESIDENT, read=resident_bytes)
         registry.gauge(_OPEN, read=_open_descriptors)
         started = _start_time_seconds()
         registry.gauge(_BORN, read=lambda: started)
@@ -46,8 +46,12 @@ def _most_descriptors() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def _resident_bytes() -> float:
-    return float((_PROC / "statm").read_bytes().split()[1]) * _PAGE_BYTES
+def resident_bytes() -> int:
+    """Return the memory this process holds in RAM; 0 where the kernel does not tell (macOS)."""
+    try:
+        return int((_PROC / "statm").read_bytes().split()[1]) * _PAGE_BYTES
+    except (OSError, IndexError):
+        return 0
 
 
 def _open_descriptors() -> float:
