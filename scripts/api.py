@@ -26,7 +26,7 @@ def surface(source: Path = ROOT / "src") -> str:
 
 
 def _private(door: Path) -> bool:
-    return door.name in {"__main__.py", "cli.py"}  # commands: docs/reference/cli.md
+    return door.name == "__main__.py" or door.parent.name == "cli"  # docs/reference/cli.md
 
 
 def _lines(door: Path, source: Path) -> Iterator[str]:

@@ -105,7 +105,7 @@ def mariadb() -> Iterator[Server]:
     """Yield a MariaDB server, from `TEST_MARIADB_URL`, port 3306, or Debian's binaries."""
 
     def server(url: str) -> Server:
-        return Server(url, _on_mariadb, "DROP DATABASE {name}")
+        return Server(url, _dropping_on_mariadb, "DROP DATABASE {name}")
 
     for url in _candidates("TEST_MARIADB_URL", "mariadb+pymysql://root@127.0.0.1:3306/"):
         if _answers(_on_mariadb, url):
@@ -135,6 +135,36 @@ def mariadb() -> Iterator[Server]:
             yield server(url)
 
 
+@contextmanager
+def pgbouncer(url: str) -> Iterator[str]:
+    """Yield the URL of the database at `url` through a PgBouncer that pools by transaction.
+
+    It has two connections to the server, whoever comes.
+    """
+    found = program("pgbouncer", package="pgbouncer")
+    parts = urlsplit(url)
+    with _folder() as folder:
+        port = free_port()
+        users = folder / "users"
+        users.write_text(f'"{parts.username}" "{parts.password or ""}"\n')
+        settings = folder / "pgbouncer.ini"
+        settings.write_text(
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+            f"auth_type = any\nauth_file = {users}\npool_mode = transaction\n"
+            f"default_pool_size = 2\nmax_client_conn = 100\n"
+            f"ignore_startup_parameters = extra_float_digits\n"
+            f"[databases]\n* = host={parts.hostname} port={parts.port or 5432} "
+            f"user={parts.username}\n"
+        )
+        user = _hand_over(folder)
+        for path in (users, settings):
+            path.chmod(0o644)
+        through = urlunsplit(parts._replace(netloc=f"{parts.username}@127.0.0.1:{port}"))
+        with _process([found, settings], user, folder / "log"):
+            _wait_for(_on_postgres, through, folder / "log")
+            yield through
+
+
 def program(name: str, *, package: str) -> str:
     """Return where a program is, also where only root looks for it."""
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
@@ -150,6 +180,28 @@ def _on_postgres(url: str, statement: str) -> None:
     plain = url.replace("postgresql+psycopg://", "postgresql://")
     with psycopg.connect(plain, autocommit=True, connect_timeout=5) as connection:
         connection.execute(statement)
+
+
+# The directory of a database is not empty.
+_DIRECTORY_STAYS = 1010
+
+
+def _dropping_on_mariadb(url: str, statement: str) -> None:
+    """Run a statement; a database whose directory stays when it is dropped is dropped all the same.
+
+    MariaDB 10.11 has once left `shipworthy_audit_1_delete.TRN-` behind, what it sets aside while a
+    CREATE OR REPLACE TRIGGER replaces a trigger, and DROP DATABASE does not know such files. It did
+    not happen again, neither with four connections that replace and drop one trigger at once nor
+    with thousands of those statements killed half way, and `install` uses one connection at a time.
+    Every table is gone then; only an empty name is left.
+    """
+    import pymysql
+
+    try:
+        _on_mariadb(url, statement)
+    except pymysql.err.OperationalError as error:
+        if error.args[0] != _DIRECTORY_STAYS or not statement.startswith("DROP DATABASE "):
+            raise
 
 
 def _on_mariadb(url: str, statement: str) -> None:

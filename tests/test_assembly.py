@@ -882,3 +882,13 @@ def test_under_uvicorn_an_event_stream_does_not_hold_the_end(tmp_path, number):
 
     assert told.endswith(b"\r\n0\r\n\r\n")
     assert (tmp_path / "diary.txt").read_text() == "work ends.stop."
+
+
+@pytest.mark.parametrize("mode", ["off", "report", "enforce"])
+def test_the_trail_is_watched_unless_it_is_off(settled, tmp_path, mode):
+    """Its check stands in the health of the process; what it decides is the mode's matter."""
+    url = f"sqlite:///{tmp_path}/shop.db"
+    app = harden(service(), settings=settled(SHIPWORTHY_DB__URL=url, SHIPWORTHY_AUDIT__MODE=mode))
+    with TestClient(app):
+        names = [check.name for check in app.lifecycle.health().checks]
+    assert ("audit" in names) is (mode != "off")

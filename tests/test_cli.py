@@ -32,6 +32,12 @@ COMMANDS = [
     ["breakers", "list"],
     ["breakers", "isolate"],
     ["breakers", "close"],
+    ["audit"],
+    ["audit", "plan"],
+    ["audit", "install"],
+    ["audit", "uninstall"],
+    ["audit", "check"],
+    ["audit", "log"],
 ]
 
 

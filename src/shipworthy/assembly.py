@@ -9,6 +9,16 @@ from typing import Any, Final, final
 
 from typing_extensions import override
 
+from shipworthy.audit import (
+    AuditSettings,
+    LedgerSettings,
+    TrailWatch,
+    bind_engines,
+    binding_metrics,
+    coverage_metrics,
+    ledger_metrics,
+    sealing_component,
+)
 from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.context import log_fields
 from shipworthy.db import DbSettings, Prober, db_metrics
@@ -24,6 +34,7 @@ from shipworthy.lifecycle import (
     Signal,
     also_on,
 )
+from shipworthy.records import TrashSettings, flag_tables, records_metrics
 from shipworthy.redact import redact
 from shipworthy.resilience import ResilienceSettings, resilience_metrics
 from shipworthy.settings import Loaded, load
@@ -37,6 +48,8 @@ from shipworthy.telemetry import (
 )
 from shipworthy.web import (
     Access,
+    ActorFinder,
+    ActorSettings,
     App,
     AppLifespan,
     Call,
@@ -187,6 +200,9 @@ class _Hull:
         self._settings = settings.of(LifecycleSettings)
         databases = settings.of(DbSettings)
         self._required = databases.required
+        self._url = databases.url.reveal()
+        self._audit = settings.of(AuditSettings)
+        self._sealer = sealing_component(settings.of(LedgerSettings), databases)
         now = SYSTEM_CLOCK.now
         observe(app)
         if framework_of(app).kind == "wsgi":
@@ -200,7 +216,14 @@ class _Hull:
         self._leaving: asyncio.Task[None] | None = None
         self.registry = Registry()
         process_metrics(self.registry)
-        for metric, read in (*resilience_metrics(), *db_metrics()):
+        for metric, read in (
+            *resilience_metrics(),
+            *db_metrics(),
+            *binding_metrics(),
+            *coverage_metrics(),
+            *ledger_metrics(),
+            *records_metrics(),
+        ):
             keep = self.registry.gauge if metric.kind == "gauge" else self.registry.running_total
             keep(metric, read=read)
         self._log = log = open_log(settings.of(LogSettings)) if web.access_log else None
@@ -231,6 +254,12 @@ class _Hull:
             host=self._settings.ready_host,
         )
         self._keys = self._idempotency(settings)
+        actors = settings.of(ActorSettings)
+        route_of = route_finder(app)
+        facts = ActorFinder(actors, route_of)
+        # Of the whole process, and once: engines are not of one application.
+        bind_engines(self._audit, service=actors.service)
+        flag_tables(settings.of(TrashSettings))
         self._problems = Problems(
             mode=web.problems,
             development=settings.environment == "development",
@@ -241,8 +270,14 @@ class _Hull:
             self.served,
             # In the order of `web.guards`: who comes later has the ids, and is counted.
             (
-                Correlation(),
-                Access(self.registry, log, in_flight=self.in_flight.__len__, now=now),
+                Correlation(facts),
+                Access(
+                    self.registry,
+                    log,
+                    in_flight=self.in_flight.__len__,
+                    now=now,
+                    asks_always=facts.asks_always,
+                ),
                 self._probes,
                 self._gate,
                 self._streams,
@@ -251,7 +286,7 @@ class _Hull:
                 *self._replay(settings),
             ),
             answers=self._problems,
-            route_of=route_finder(app),
+            route_of=route_of,
             now=now,
         )
 
@@ -315,6 +350,9 @@ class _Hull:
             self.lifecycle.add(self._application())
             if outer is None:
                 self.lifecycle.add(self._databases())
+                self.lifecycle.add(self._trail())
+                if self._sealer is not None:
+                    self.lifecycle.add(self._sealer)
             if self._settings.ready_route and outer is None:
                 self.lifecycle.add_check(self._ready_route())
         self.begun = True
@@ -422,6 +460,11 @@ class _Hull:
         """Return the prober of databases: it stops before what they belong to."""
         prober = Prober(self._required, self._add_check)
         return Component("databases", prober.start, prober.stop, requires=("application",))
+
+    def _trail(self) -> Component:
+        """Return the watch over the trail; it too stops before the application."""
+        watch = TrailWatch(self._audit, self._url, self._add_check)
+        return Component("audit", watch.start, watch.stop, requires=("application",))
 
     def _ready_route(self) -> Check:
         path, host = self._settings.ready_route, self._settings.ready_host

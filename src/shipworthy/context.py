@@ -8,10 +8,48 @@ actor for the time of a call, a pin of the flags) is immutable and scoped.
 Not here: how ids are read from a request (`web`), and what is done at a deadline (`resilience`).
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import Context, ContextVar
-from typing import Any, final
+from contextvars import Context, ContextVar, Token
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, final, get_args
+
+# What an actor is. A user is known to the application; `claimed` is a name that nobody verified, as
+# in a token whose signature we cannot check; `database` is a user of the database, where no layer
+# of ours was in between.
+ActorKind = Literal["user", "claimed", "service", "job", "migration", "database", "unknown"]
+_KINDS = frozenset(get_args(ActorKind))
+# A process that works for one actor all its life, such as a cron job, is started with this.
+ACTOR_VARIABLE = "SHIPWORTHY_ACTOR"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who work is done for; `on_behalf_of` is the one in whose place the actor acts, if any."""
+
+    name: str
+    kind: ActorKind = "user"
+    on_behalf_of: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in _KINDS:
+            raise ValueError(
+                f"'{self.kind}' is no kind of actor; one of {', '.join(sorted(_KINDS))}"
+            )
+
+
+class RequestFacts(Protocol):
+    """What a record asks when it is asked: the application learns these after us."""
+
+    def actor_of(self, scope: Any) -> Actor | None:
+        """Return who the request is made by, None while nobody knows."""
+        ...
+
+    def route_of(self, scope: Any) -> str:
+        """Return the template of the route that serves the request."""
+        ...
 
 
 @final
@@ -20,10 +58,13 @@ class RequestRecord:
 
     Plain attributes, written by the guard or hook that learns them; single writes are atomic in
     CPython, so no lock is needed. `route` is the template (`/clients/{id}`), never the path.
+
+    The actor is asked for when somebody needs to know: at the first write, and when the access line
+    is made. `named` is who is known by now; `facts` and `scope` are whom to ask and about what, and
+    gone when the request is over.
     """
 
     __slots__ = (
-        "actor",
         "calls_out",
         "client",
         "commit_ended",
@@ -31,12 +72,15 @@ class RequestRecord:
         "connections",
         "correlation_id",
         "error",
+        "facts",
         "method",
+        "named",
         "parent_span_id",
         "path",
         "request_id",
         "route",
         "sampled",
+        "scope",
         "span_id",
         "started",
         "trace_id",
@@ -70,7 +114,9 @@ class RequestRecord:
         self.client = client
         self.started = started
         self.route = ""
-        self.actor = ""
+        self.named: Actor | None = None
+        self.facts: RequestFacts | None = None
+        self.scope: Any = None
         # What a framework caught and answered for by itself, so that nobody above it saw it.
         self.error: BaseException | None = None
         # Hears of the database connections that worker threads take for it (`db.door`).
@@ -83,6 +129,31 @@ class RequestRecord:
         self.commits_asked = 0
 
     @property
+    def actor(self) -> str:
+        """The name of who the request is made by, '' while nobody knows."""
+        found = self.who()
+        return "" if found is None else found.name
+
+    @actor.setter
+    def actor(self, actor: "str | Actor") -> None:
+        if isinstance(actor, str):
+            self.named = Actor(actor) if actor else None
+        else:
+            self.named = actor
+
+    def who(self) -> Actor | None:
+        """Return who the request is made by, and ask while nobody knows; the first answer stays."""
+        if self.named is None and self.facts is not None:
+            self.named = self.facts.actor_of(self.scope)
+        return self.named
+
+    def where(self) -> str:
+        """Return the template of the route, as far as it is known by now."""
+        if not self.route and self.facts is not None:
+            return self.facts.route_of(self.scope)
+        return self.route
+
+    @property
     def traceparent(self) -> str:
         """The W3C Trace Context header to send on, with our span as the parent."""
         return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
@@ -90,7 +161,8 @@ class RequestRecord:
 
 _request: ContextVar[RequestRecord | None] = ContextVar("shipworthy_request", default=None)
 _deadline: ContextVar[float | None] = ContextVar("shipworthy_deadline", default=None)
-_actor: ContextVar[str | None] = ContextVar("shipworthy_actor", default=None)
+_actor: ContextVar[Actor | None] = ContextVar("shipworthy_actor", default=None)
+_note: ContextVar[str] = ContextVar("shipworthy_note", default="")
 
 # Entered and left by hand on the request path: a context manager costs as much as the guard.
 enter_request = _request.set
@@ -144,22 +216,71 @@ def deadline_scope(deadline: float) -> Iterator[float]:
 
 
 def current_actor() -> str:
-    """Return who the current work is done for: the scoped override, else the request's, else ''."""
+    """Return the name of who the current work is done for, '' where nobody is known."""
+    found = whose_work()
+    return "" if found is None else found.name
+
+
+def whose_work() -> Actor | None:
+    """Return who the current work is done for, None where nobody is known.
+
+    The scoped override comes first, then who makes the request, and outside of a request the
+    environment's SHIPWORTHY_ACTOR, which is a job.
+    """
     override = _actor.get()
     if override is not None:
-        return override
+        return override if override.name else None
     record = _request.get()
-    return record.actor if record is not None else ""
+    if record is not None:
+        return record.who()
+    name = os.environ.get(ACTOR_VARIABLE)
+    return Actor(name, "job") if name else None
+
+
+@final
+class ActorScope:
+    """Work of an actor: what is done within `with` or `async with`, in this task and its own."""
+
+    __slots__ = ("_actor", "_tokens")
+
+    def __init__(self, actor: Actor) -> None:
+        self._actor = actor
+        self._tokens: list[Token[Actor | None]] = []
+
+    def __enter__(self) -> None:
+        self._tokens.append(_actor.set(self._actor))
+
+    def __exit__(self, *_: object) -> None:
+        _actor.reset(self._tokens.pop())
+
+    async def __aenter__(self) -> None:
+        self.__enter__()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.__exit__()
+
+
+def actor(name: str, *, kind: ActorKind = "user", on_behalf_of: str = "") -> ActorScope:
+    """Do the work of the block as `name`; sibling tasks and the code after it are not affected.
+
+    `with actor("ana"):` or `async with`. An empty name is nobody.
+    """
+    return ActorScope(Actor(name, kind, on_behalf_of))
+
+
+def current_note() -> str:
+    """Return what `noted` says of the current work, '' outside of it."""
+    return _note.get()
 
 
 @contextmanager
-def actor(name: str) -> Iterator[None]:
-    """Do the work of the block as `name`; sibling tasks and the code after it are not affected."""
-    token = _actor.set(name)
+def noted(text: str) -> Iterator[None]:
+    """Have the trail say `text` of every transaction that writes within the block."""
+    token = _note.set(text)
     try:
         yield
     finally:
-        _actor.reset(token)
+        _note.reset(token)
 
 
 def log_fields() -> dict[str, Any]:

@@ -7,7 +7,15 @@ from types import ModuleType
 import pytest
 import sqlalchemy as sa
 
-from shipworthy.db import DatabasesUnguarded, DbSettings, guards_all, install, protections
+from shipworthy.db import (
+    DatabasesUnguarded,
+    DbSettings,
+    engine_urls_here,
+    guards_all,
+    install,
+    protect,
+    protections,
+)
 from shipworthy.events import listen
 
 pytestmark = pytest.mark.slow
@@ -103,3 +111,13 @@ def test_whoever_is_taken_back_first_does_nothing_more(tmp_path):
     engine.dispose()
 
     assert found == ()
+
+
+def test_engines_under_guard_say_where_they_lead():
+    """So that whoever looks after their databases need not be told which there are."""
+    engine = sa.create_engine("sqlite:///of_this_test.db")
+    protection = protect(engine)
+    assert engine.url in engine_urls_here()
+    protection.undo()
+    assert engine.url not in engine_urls_here()
+    engine.dispose()

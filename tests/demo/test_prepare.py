@@ -35,6 +35,34 @@ def test_each_kind_of_database_is_made_ready(engine: Engine, tmp_path: Path):
     assert "+" not in first.shown
 
 
+def test_every_table_is_recorded_from_then_on(engine: Engine, tmp_path: Path):
+    """The sample data is not part of it; the key lies where the database does not."""
+    url = engine.url.render_as_string(hide_password=False)
+
+    prepared = prepare(url, directory=tmp_path)
+    with engine.begin() as connection:
+        before = connection.scalar(text("SELECT count(*) FROM shipworthy_audit_entries"))
+        connection.execute(text("UPDATE labels SET colour = '#000000'"))
+        after = connection.scalar(text("SELECT count(*) FROM shipworthy_audit_entries"))
+
+    assert prepared.untold == ""
+    assert before == 0
+    assert after is not None
+    assert after > 0
+    assert prepared.key_path.stat().st_mode & 0o077 == 0
+
+
+def test_what_cannot_be_recorded_is_served_all_the_same(engine: Engine, tmp_path: Path):
+    """Where the key has no place, the sentence says so, and the demo starts without the trail."""
+    (tmp_path / ".shipworthy").write_text("a file in the way")
+
+    prepared = prepare(engine.url.render_as_string(hide_password=False), directory=tmp_path)
+
+    assert "cannot be made" in prepared.untold
+    assert "\n" not in prepared.untold
+    assert prepared.clients == 6
+
+
 def test_without_a_url_there_is_a_file_of_our_own(tmp_path: Path):
     """The file lies in the state folder, which keeps itself out of anybody's repository."""
     prepared = prepare(None, directory=tmp_path)

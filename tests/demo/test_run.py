@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ import pytest
 from shipworthy import demo
 from shipworthy.demo.prepare import STATE
 from shipworthy.demo.run import Traffic, _environment, has_display, open_browser, welcome
+from shipworthy.demo.traffic import MARK
 from shipworthy.serve import ReadyFacts
 
 Seen = TypeVar("Seen")
@@ -72,6 +73,19 @@ def test_the_welcome_says_how_to_replace_the_workers_and_break_the_database():
         "  break it    curl -X POST -H "
         '"Authorization: Bearer t0k" http://127.0.0.1:9000/api/actions/break-database\n' in said
     )
+
+
+def test_the_welcome_says_how_to_delete_a_client_and_put_it_back():
+    """Three lines to be copied as they stand, but for the number; none where nothing is kept."""
+    said = welcome(FACTS, database="", traffic_pid=None, recorded=True)
+
+    assert "  delete      curl -X DELETE -H 'X-User: ana' http://127.0.0.1:8000/clients/1\n" in said
+    assert (
+        '  look        curl -H "Authorization: Bearer t0k" http://127.0.0.1:9000/api/trash?limit=3'
+        in said
+    )
+    assert "http://127.0.0.1:9000/api/trash/ID/restore\n" in said
+    assert "/api/trash" not in welcome(FACTS, database="", traffic_pid=None)
 
 
 @pytest.mark.parametrize(
@@ -213,6 +227,14 @@ def test_the_whole_demo(tmp_path: Path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
+def test_a_client_is_deleted_and_put_back(tmp_path: Path):
+    """The story of the welcome, while there is traffic; it is told on each server further below."""
+    with demonstration(tmp_path) as running:
+        tell_of_a_deletion(running)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
 def test_its_workers_are_replaced_while_it_serves(tmp_path: Path):
     """Two new ones in the end; neither the traffic nor several writers at once see a failure."""
     with demonstration(tmp_path) as running, ThreadPoolExecutor(2) as writers:
@@ -319,10 +341,14 @@ def test_ctrl_c_while_the_file_is_locked_leaves_nobody_and_no_lock(tmp_path: Pat
 def test_a_broken_server_is_answered_for_and_comes_back(
     tmp_path: Path, kind: str, request: pytest.FixtureRequest
 ):
-    """503 or 504 with Retry-After, an open breaker, not ready; and then all is as before."""
+    """503 or 504 with Retry-After, an open breaker, not ready; and then all is as before.
+
+    Before it, since a start takes its time: what was deleted there is put back.
+    """
     database = plain(request.getfixturevalue(f"{kind}_url"))
     with demonstration(tmp_path, database=database) as running:
         until(lambda: status(f"{running.operations}/readyz"), lambda code: code == 200)
+        tell_of_a_deletion(running)
         act(running, "POST", seconds=12)
         seen, opened, unready = set(), False, False
         while action(running)["running"]:
@@ -468,6 +494,51 @@ def breakers(running: Running) -> list[dict[str, Any]]:
     return json.loads(said)["breakers"]
 
 
+def tell_of_a_deletion(running: Running) -> None:
+    """Delete a client as `ana` and put it back as `ben`: what went, by whom, and all of it back."""
+    client = f"{running.service}/clients/1"
+    before = tree_of(running, 1)
+    gone = exchange(client, "DELETE", headers={"X-User": "ana"})[0]
+    missing = exchange(client)[0]
+    trash = asked(running, "trash?limit=20")
+    (deletion,) = [one for one in trash["deletions"] if one["actor"] == "ana"]
+    restored = exchange(
+        f"{running.operations}/api/trash/{deletion['id']}/restore",
+        "POST",
+        {"by": "ben"},
+        token=running.token,
+    )
+    after = tree_of(running, 1)
+    trail = asked(running, "audit/entries?table=clients&limit=2")
+
+    assert (gone, missing, restored[0]) == (204, 404, 200)
+    assert deletion["tables"]["clients"] == 1
+    assert set(deletion["tables"]) == {"clients", "projects", "epics", "tasks", "task_labels"}
+    assert json.loads(restored[2])["rows"] == deletion["rows"]
+    assert after == before
+    assert [(one["op"], one["actor"]) for one in trail["entries"]] == [
+        ("insert", "ben"),
+        ("delete", "ana"),
+    ]
+
+
+def asked(running: Running, what: str) -> dict[str, Any]:
+    """Return what the operations port answers to a question."""
+    return json.loads(exchange(f"{running.operations}/api/{what}", token=running.token)[2])
+
+
+def tree_of(running: Running, client: int) -> list[Any]:
+    """Return a client, its projects and their tasks, but for those that the traffic plays with."""
+    found = [json.loads(get(f"{running.service}/clients/{client}"))]
+    for project in json.loads(get(f"{running.service}/projects?size=100&client_id={client}"))[
+        "items"
+    ]:
+        if not project["name"].startswith(MARK):
+            found.append(json.loads(get(f"{running.service}/projects/{project['id']}")))
+            found.append(get(f"{running.service}/projects/{project['id']}/export"))
+    return found
+
+
 def write(running: Running) -> tuple[int, Message]:
     """Create a label of an unused name; status and headers of the answer."""
     body = {"name": secrets.token_hex(4), "colour": "#123456"}
@@ -480,10 +551,15 @@ def status(url: str) -> int:
 
 
 def exchange(
-    url: str, method: str = "GET", body: object = None, *, token: str = ""
+    url: str,
+    method: str = "GET",
+    body: object = None,
+    *,
+    token: str = "",
+    headers: Mapping[str, str] | None = None,
 ) -> tuple[int, Message, bytes]:
     """Return status, headers and body of an answer, whatever it is."""
-    request = urllib.request.Request(url, method=method)
+    request = urllib.request.Request(url, method=method, headers=dict(headers or {}))
     if body is not None:
         request.data = json.dumps(body).encode()
         request.add_header("Content-Type", "application/json")

@@ -115,7 +115,8 @@ def unknown_commands(document: Document, verbs: Mapping[str, Collection[str]]) -
         if not words or words[0] != "shipworthy":
             continue
         plain = [word for word in words[1:] if not word.startswith("-")]
-        verb = next((v for v in (" ".join(plain[:2]), *plain[:1], "") if v in verbs), "")
+        known = (v for n in (3, 2, 1) if (v := " ".join(plain[:n])) in verbs)
+        verb = next(known, "")
         if plain and not verb and plain[0].islower() and ":" not in plain[0]:
             found.append(f"{document.path}: `{command}`: there is no command {plain[0]}")
             continue

@@ -86,8 +86,8 @@ def test_every_setting_and_event_exists(document):
 
 @each_document
 def test_every_metric_named_is_declared(document):
-    """A metric in backticks can be queried; our tables have names of the same form."""
-    tables = {SCHEMA.name, OUTCOMES.name, IDEMPOTENCY.name, BACKFILLS.name}
+    """A metric in backticks can be queried; tables and a schema of ours look the same."""
+    tables = {SCHEMA.name, OUTCOMES.name, IDEMPOTENCY.name, BACKFILLS.name, "shipworthy_live"}
     holds(rules.unknown_metrics(document, reference.metrics() | tables))
 
 
@@ -124,12 +124,18 @@ def test_the_generated_pages_say_what_the_code_says(page):
         ),
         (
             rules.unknown_commands,
+            {"": (), "audit hold": (), "audit hold add": {"--reason"}},
+            "`shipworthy audit hold add table x --reason y` `shipworthy audit hold --reason y`",
+            "audit hold has no option --reason",
+        ),
+        (
+            rules.unknown_commands,
             {"": (), "run": {"--port"}},
             "```console\n$ A=1 shipworthy run a:app --port=1 --fast  # --slow\n```\n",
             "run has no option --fast",
         ),
     ],
-    ids=["link", "file", "name", "import", "command", "option"],
+    ids=["link", "file", "name", "import", "command", "nested", "option"],
 )
 def test_what_does_not_exist_is_reported(rule, known, bad, says):
     """One sentence for the one thing that is wrong, and none for what is right beside it."""

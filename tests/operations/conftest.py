@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
 import pytest
 
+from operations.shop import deleted_client
 from shipworthy.errors import ShipworthyError
 from shipworthy.lifecycle import Answer
 from shipworthy.operations import (
@@ -234,3 +236,9 @@ def connect(service: OneProcessService) -> Connect:
         )
 
     return opened
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> str:
+    """The URL of a database with a trail, where a client with two orders was deleted."""
+    return deleted_client(tmp_path)

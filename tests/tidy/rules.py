@@ -49,6 +49,7 @@ def not_reached(modules: Sequence[Module], doors: Sequence[str] = FRONT_DOORS) -
     (`python -m`, `module:app`) in a module that is reached.
     """
     known = frozenset(module.name for module in modules)
+    names = _names(modules)
     by_name = {module.name: module for module in modules}
     reached: set[str] = set()
     ahead = [door for door in doors if door in known]
@@ -58,7 +59,7 @@ def not_reached(modules: Sequence[Module], doors: Sequence[str] = FRONT_DOORS) -
             continue
         reached.add(name)
         module = by_name[name]
-        targets = {target for target, _ in module.imports(_names(modules))}
+        targets = {target for target, _ in module.imports(names)}
         targets |= set(module.names_as_text(known))
         ahead += [target for target in targets if target in known]
         ahead += [parent for parent in [name.rpartition(".")[0]] if parent in known]

@@ -1,12 +1,14 @@
 import asyncio
+import base64
 import json
 
 import pytest
 from hypothesis import given, strategies as st
+from starlette.authentication import SimpleUser
 
 from shipworthy.clock import ManualClock
 from shipworthy.telemetry import Registry
-from shipworthy.web import Access, Correlation, Line, Problems
+from shipworthy.web import Access, ActorFinder, ActorSettings, Correlation, Line, Problems
 
 pytestmark = pytest.mark.anyio
 
@@ -33,20 +35,25 @@ class Probing:
 
 
 class Setup:
-    def __init__(self, app, *more, human=False, log=True, route="/items/{id}"):
+    def __init__(
+        self, app, *more, human=False, log=True, route="/items/{id}", sources=("scope.user",)
+    ):
         self.clock = ManualClock(wall=1_700_000_000.25)
         self.lines = Lines(human=human)
         self.registry = Registry()
+        actors = ActorSettings(from_=sources)
+        facts = ActorFinder(actors, lambda scope: route)
         self.access = Access(
             self.registry,
             self.lines if log else None,
             in_flight=lambda: 3,
             now=self.clock.now,
             wall=self.clock.wall,
+            asks_always=facts.asks_always,
         )
         self.line = Line(
             app,
-            (Correlation(), self.access, *more),
+            (Correlation(facts), self.access, *more),
             answers=Problems(mode="enforce", development=True, leaving=lambda: False),
             route_of=lambda scope: route,
             now=self.clock.now,
@@ -262,3 +269,34 @@ async def test_people_get_a_short_line_that_no_path_can_forge(ask):
         "22:13:20.250 INFO    GET /a\\x1b[2J\\nb 200 ms=0.0 "
         f"request_id={told.one(b'x-request-id').decode()}  (shipworthy.access)\n"
     )
+
+
+@pytest.mark.parametrize("human", [False, True])
+async def test_the_line_names_who_made_the_request(human, ask):
+    """As the application left it; escaped like all that a client may have sent, and bounded."""
+
+    async def known(scope, receive, send):
+        scope["user"] = SimpleUser('a"n\na' + "x" * 300)
+        await fine(scope, receive, send)
+
+    setup = Setup(known, human=human)
+    await ask(setup.line)
+    nobody = Setup(fine, human=human)
+    await ask(nobody.line)
+
+    if human:
+        assert b"actor=" in setup.lines.kept[0]
+        assert b"actor" not in nobody.lines.kept[0]
+    else:
+        assert [line["actor"] for line in setup.lines] == ['a"n\na' + "x" * 195]
+        assert [line.get("actor") for line in nobody.lines] == [None]
+
+
+async def test_the_line_does_not_name_whom_nobody_verified(ask):
+    """The request may have been refused because of it."""
+    setup = Setup(fine, sources=("jwt:sub",))
+    claims = base64.urlsafe_b64encode(b'{"sub":"ana"}').rstrip(b"=")
+
+    await ask(setup.line, headers=[(b"authorization", b"Bearer e30." + claims + b".MQ")])
+
+    assert [line.get("actor") for line in setup.lines] == [None]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 # At once, and light: what `run` and `harden` need of us where no SQLAlchemy is. (A module that has
 # the name of its function would stand in its place otherwise.)
 from shipworthy.db.classify import CUT_ATTRIBUTE, Classified, classify, database_outcome
-from shipworthy.db.install import DatabasesUnguarded, guards_all, install
+from shipworthy.db.install import DatabasesUnguarded, engine_urls_here, guards_all, install
 from shipworthy.db.kinds import KindSettings, OperationKind, kind_named, use_kinds
 from shipworthy.db.metrics import db_metrics
 from shipworthy.db.page_settings import PageSettings
@@ -35,6 +35,13 @@ if TYPE_CHECKING:
     )
     from shipworthy.db.dialects import AdvisoryLock, Dialect, TransactionStatus, dialect_named
     from shipworthy.db.dialects.drivers import driver_known
+    from shipworthy.db.dialects.migration import (
+        MigrationDialect,
+        file_of,
+        is_in_memory,
+        migration_dialect,
+        sync_url,
+    )
     from shipworthy.db.door import DoorStatistics, PoolDoor, Standing, Visit, route_key
     from shipworthy.db.guard import (
         CommitUnanswered,
@@ -43,9 +50,11 @@ if TYPE_CHECKING:
         Protection,
         ServerLimitRefused,
         StatementSlow,
+        is_autocommit,
         protect,
         protect_all,
         protections,
+        watched,
     )
     from shipworthy.db.idempotency import (
         KeyHeld,
@@ -74,7 +83,11 @@ if TYPE_CHECKING:
         run_migrations,
         survey_migrations,
     )
+    from shipworthy.db.migrate.batches import install_progress
+    from shipworthy.db.migrate.catalog import LongTransaction, long_transactions
+    from shipworthy.db.migrate.lock import MigratorLock, Patience, only_migrator
     from shipworthy.db.outcome import DbPhase, Outcome
+    from shipworthy.db.own import connection_beside, own_engine
     from shipworthy.db.page_token import PageKeys, PageTokenInvalid
     from shipworthy.db.pool import (
         CheckoutTimedOut,
@@ -159,21 +172,25 @@ __all__ = [
     "KindSettings",
     "LeakReturned",
     "Listing",
+    "LongTransaction",
     "LostCommit",
     "MigrateOptions",
     "MigrateReport",
+    "MigrationDialect",
     "MigrationFailed",
     "MigrationFinding",
     "MigrationRefused",
     "MigrationSeverity",
     "MigrationSurvey",
     "MigratorBusy",
+    "MigratorLock",
     "OperationKind",
     "Outcome",
     "PageKeys",
     "PageSettings",
     "PageTokenInvalid",
     "PageTokenRefused",
+    "Patience",
     "PoolDeadlock",
     "PoolDoor",
     "PoolStarvation",
@@ -202,6 +219,7 @@ __all__ = [
     "backfill",
     "check_database",
     "classify",
+    "connection_beside",
     "contains",
     "current_attempt",
     "database_outcome",
@@ -209,14 +227,23 @@ __all__ = [
     "describe_databases",
     "dialect_named",
     "driver_known",
+    "engine_urls_here",
     "escape_like",
+    "file_of",
     "guards_all",
     "install",
+    "install_progress",
     "installed",
+    "is_autocommit",
+    "is_in_memory",
     "judge",
     "kind_named",
     "lint",
+    "long_transactions",
+    "migration_dialect",
+    "only_migrator",
     "opened_database",
+    "own_engine",
     "pool_numbers",
     "protect",
     "protect_all",
@@ -232,8 +259,10 @@ __all__ = [
     "starts",
     "strays",
     "survey_migrations",
+    "sync_url",
     "transaction_counts",
     "use_kinds",
+    "watched",
 ]
 
 _OFFERED = {
@@ -265,6 +294,8 @@ _OFFERED = {
         "run_migrations",
         "survey_migrations",
     ),
+    "migrate.catalog": ("LongTransaction", "long_transactions"),
+    "migrate.lock": ("MigratorLock", "Patience", "only_migrator"),
     "idempotency": (
         "KeyHeld",
         "KeyRow",
@@ -296,6 +327,13 @@ _OFFERED = {
     "breaking": ("DatabaseRefused",),
     "dialects": ("AdvisoryLock", "Dialect", "TransactionStatus", "dialect_named"),
     "dialects.drivers": ("driver_known",),
+    "dialects.migration": (
+        "MigrationDialect",
+        "file_of",
+        "is_in_memory",
+        "migration_dialect",
+        "sync_url",
+    ),
     "door": ("DoorStatistics", "PoolDoor", "Standing", "Visit", "route_key"),
     "guard": (
         "CommitUnanswered",
@@ -304,13 +342,17 @@ _OFFERED = {
         "Protection",
         "ServerLimitRefused",
         "StatementSlow",
+        "is_autocommit",
         "protect",
         "protect_all",
         "protections",
+        "watched",
     ),
     "judgement": ("judge",),
     "keyset": ("Keyset", "KeysetPage", "KeysetQuery", "PageTokenRefused"),
+    "migrate.batches": ("install_progress",),
     "outcome": ("DbPhase", "Outcome"),
+    "own": ("connection_beside", "own_engine"),
     "page_token": ("PageKeys", "PageTokenInvalid"),
     "pool": (
         "CheckoutTimedOut",

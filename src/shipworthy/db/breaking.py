@@ -48,13 +48,15 @@ class DatabaseRefused(Rejected, sqlalchemy.exc.OperationalError):
 class Breaking:
     """The breaker of one engine, seen by its guard. Safe between threads."""
 
-    def __init__(self, name: str, judge: Judge, settings: ResilienceSettings) -> None:
+    def __init__(
+        self, name: str, judge: Judge, settings: ResilienceSettings, *, listed: bool = True
+    ) -> None:
         # No ramp: the pool's permits admit who comes back, in turn. A ramp refuses, so that those
         # who come later pass those who wait. And no wait that doubles: a few trials a second are no
         # load on a database, and units of 5 s were over before a breaker of 4 s let them see that
         # a server was back that had been away for half a second.
         settings = replace(settings, ramp_seconds=0.0, open_cap_seconds=settings.open_seconds)
-        self.breaker = settings.new_breaker(f"db:{name}")
+        self.breaker = settings.new_breaker(f"db:{name}", listed=listed)
         self._judge = judge
 
     @property

@@ -11,17 +11,17 @@ Not here: the permits (`permits`, `pool`), the cutting (`watchdog`), what an err
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial, wraps
 from math import inf
 from time import monotonic
-from typing import Annotated, Any, final
+from typing import Annotated, Any, TypeVar, final
 from weakref import WeakSet, WeakValueDictionary, finalize, ref
 
-from sqlalchemy import event as sa_event
+from sqlalchemy import URL, event as sa_event
 from sqlalchemy.engine import Dialect, Engine
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -58,6 +58,8 @@ from shipworthy.db.watchdog import WATCHDOG, CallWatch, LoopWatch
 from shipworthy.errors import Rejected
 from shipworthy.events import Event, Label, Measure, Severity, emit, event
 from shipworthy.resilience import ResilienceSettings
+
+T = TypeVar("T")
 
 WATCH = "_shipworthy_watch"
 LOOP = "_shipworthy_loop"
@@ -134,6 +136,8 @@ class Protection:
         name: str,
         settings: DbSettings,
         resilience: ResilienceSettings,
+        *,
+        listed: bool = True,
     ) -> None:
         self.name = name
         self.settings = settings = settings.in_force()
@@ -145,7 +149,7 @@ class Protection:
         self.unanswered = 0
         # Why the server may be asked for too many connections, '' where it may not: the prober's.
         self.exceeds = ""
-        self.breaking = Breaking(name, judge, resilience)
+        self.breaking = Breaking(name, judge, resilience, listed=listed)
         self._driver = driver_of(dialect)
         self._dialect = dialect
         # None where the server has no such limit, or has said that it will not take it.
@@ -628,6 +632,8 @@ class OwnConnection:
 
 # From the creator of a connection to the dialect's connect below it.
 _connecting: ContextVar[CallWatch | None] = ContextVar("shipworthy_db_connecting", default=None)
+# Whether the engine that is made or used is ours, which `protect_all` leaves to its maker.
+_ours: ContextVar[bool] = ContextVar("shipworthy_db_ours", default=False)
 _protections: WeakSet[Protection] = WeakSet()
 _engines: WeakValueDictionary[int, Engine] = WeakValueDictionary()
 _lock = threading.RLock()
@@ -668,6 +674,15 @@ def _protect(
         return known  # type: ignore[no-any-return]
 
 
+def engine_urls() -> tuple[URL, ...]:
+    """Return the URLs of the engines that are under guard, each once."""
+    return tuple(
+        dict.fromkeys(
+            engine.url for engine in list(_engines.values()) if keeper_of(engine.pool) is not None
+        )
+    )
+
+
 def protections() -> tuple[Protection, ...]:
     """Return what is under guard now."""
     with _lock:
@@ -685,7 +700,7 @@ def protect_all(
     chosen, breaking = settings or DbSettings(), resilience or ResilienceSettings()
 
     def adopt(pool: Pool, dialect: Any) -> None:
-        if keeper_of(pool) is None:
+        if keeper_of(pool) is None and not _ours.get():
             with _lock:
                 taken = {protection.name for protection in _protections}
                 _protect(pool, dialect, _free_name(taken), chosen, breaking)
@@ -713,6 +728,16 @@ def protect_all(
     return undo
 
 
+@contextmanager
+def unadopted() -> Iterator[None]:
+    """Leave engines that are made or used in the block to their maker: none is adopted."""
+    before = _ours.set(True)
+    try:
+        yield
+    finally:
+        _ours.reset(before)
+
+
 def _tell_of_new(adopt: Callable[[Pool, Any], None]) -> Callable[[], None]:
     """Have `adopt` called for each engine that is made; return what ends it, in any order."""
     plain = Engine.__init__
@@ -722,7 +747,7 @@ def _tell_of_new(adopt: Callable[[Pool, Any], None]) -> Callable[[], None]:
     @wraps(plain)
     def made(engine: Engine, *args: Any, **options: Any) -> None:
         plain(engine, *args, **options)
-        if in_force:
+        if in_force and not _ours.get():
             adopt(engine.pool, engine.dialect)
             _engines[id(engine)] = engine
 
@@ -795,12 +820,32 @@ def _record_of(connection: Any) -> Any:
 
 def _is_autocommit(context: Any) -> bool:
     connection = getattr(context, "root_connection", None)
-    if connection is None:
-        return False  # SQLAlchemy itself asks, on a connection it has just made
+    # SQLAlchemy itself asks, on a connection it has just made, where there is none.
+    return connection is not None and is_autocommit(connection)
+
+
+def is_autocommit(connection: Any) -> bool:
+    """Say whether each statement of an SQLAlchemy connection is a transaction of its own."""
     level = connection.get_execution_options().get("isolation_level")
     if level is None:
         level = getattr(connection.dialect, "_on_connect_isolation_level", None)
     return bool(level == "AUTOCOMMIT")
+
+
+def watched(record: Any, seconds: float, call: Callable[[], T]) -> T:
+    """Call what speaks with the server on a connection that is between two users.
+
+    `record` is what SQLAlchemy's pool events give. Cut after `seconds` where the engine is under
+    guard, as a statement would be; elsewhere it is a plain call.
+    """
+    watch = record.__dict__.get(WATCH)
+    if watch is None:
+        return call()
+    before = watch.begin(_earlier(monotonic() + seconds), DbPhase.CHECKOUT)
+    try:
+        return call()
+    finally:
+        watch.end(before)
 
 
 def _loop_name(loop: Any) -> str:

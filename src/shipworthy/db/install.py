@@ -15,6 +15,8 @@ from shipworthy.events import Event, Severity, emit, event
 from shipworthy.resilience import ResilienceSettings
 
 if TYPE_CHECKING:
+    from sqlalchemy import URL
+
     from shipworthy.db.guard import Protection
 
 
@@ -29,6 +31,12 @@ def protections_here() -> "tuple[Protection, ...]":
     """Return what is under guard now, without bringing SQLAlchemy to who has none."""
     guard = sys.modules.get("shipworthy.db.guard")
     return guard.protections() if guard else ()
+
+
+def engine_urls_here() -> "tuple[URL, ...]":
+    """Return where the engines under guard lead, as they were made, each URL once."""
+    guard = sys.modules.get("shipworthy.db.guard")
+    return guard.engine_urls() if guard else ()
 
 
 # One for each `install` whose promise holds.

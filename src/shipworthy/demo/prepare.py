@@ -26,14 +26,17 @@ from sqlalchemy import (
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from shipworthy import records
+from shipworthy.audit import AuditSettings, LedgerSettings, add_tables, begin_ledger, install
 from shipworthy.demo.database import driver_urls, set_pragmas
 from shipworthy.demo.migrate import migrate, revisions
 from shipworthy.demo.models import Client, Project, Task
 from shipworthy.demo.seed import seed
-from shipworthy.errors import StartFailed
+from shipworthy.errors import ShipworthyError, StartFailed
 
 # Under the current directory, where whoever tried the demo finds it and can delete it.
 STATE = Path(".shipworthy/demo")
+KEY = "audit.key"
 CONNECT_SECONDS = 5
 LOCK_SECONDS = 5.0
 EXTRAS = {"postgresql": "postgres", "mysql": "mariadb", "mariadb": "mariadb"}
@@ -52,6 +55,8 @@ class Prepared:
     clients: int
     projects: int
     tasks: int
+    key_path: Path  # of the trail's signing key
+    untold: str = ""  # why no trail could be installed, if so
 
 
 def prepare(url: str | None, *, directory: Path) -> Prepared:
@@ -79,6 +84,9 @@ def prepare(url: str | None, *, directory: Path) -> Prepared:
                 _refuse_foreign(connection, where)
             migrate(engine)
             seed(engine)
+            # After the sample data, which nobody deletes by mistake.
+            key_path = directory / STATE / KEY
+            untold = _record(engine, directory)
             with engine.connect() as connection:
                 return Prepared(
                     url=given.render_as_string(hide_password=False),
@@ -86,12 +94,25 @@ def prepare(url: str | None, *, directory: Path) -> Prepared:
                     clients=connection.scalar(select(func.count(Client.id))) or 0,
                     projects=connection.scalar(select(func.count(Project.id))) or 0,
                     tasks=connection.scalar(select(func.count(Task.id))) or 0,
+                    key_path=key_path,
+                    untold=untold,
                 )
         finally:
             engine.dispose()
 
 
-def _own_file(directory: Path) -> str:
+def _record(engine: Engine, directory: Path) -> str:
+    """Have every change from here on recorded; returns why it cannot be, where it cannot."""
+    add_tables(records.TABLES)
+    try:
+        install(engine, AuditSettings())
+        begin_ledger(engine, LedgerSettings(key_path=str(_state(directory) / KEY)))
+    except ShipworthyError as error:
+        return str(error).split("\n", 1)[0]
+    return ""
+
+
+def _state(directory: Path) -> Path:
     state = directory / STATE
     try:
         state.mkdir(parents=True, exist_ok=True)
@@ -102,7 +123,11 @@ def _own_file(directory: Path) -> str:
             f"the folder {state} for the demo's database cannot be made: {error.strerror}; start "
             f"the demo in a folder you may write to, {OTHER}"
         ) from error
-    return URL.create("sqlite", database=str(state / "demo.sqlite3")).render_as_string()
+    return state
+
+
+def _own_file(directory: Path) -> str:
+    return URL.create("sqlite", database=str(_state(directory) / "demo.sqlite3")).render_as_string()
 
 
 def _parse(url: str) -> URL:

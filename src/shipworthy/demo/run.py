@@ -43,7 +43,11 @@ def run(
     from shipworthy.operations import registered
     from shipworthy.serve import RunOptions, run as serve
 
-    given = {"serve.host": host, "serve.port": port, "operations.port": ops_port}
+    given: dict[str, object] = {
+        "serve.host": host,
+        "serve.port": port,
+        "operations.port": ops_port,
+    }
     traffic = Traffic()
     try:
         _refuse_without_extra()
@@ -56,11 +60,21 @@ def run(
             f"{prepared.shown} ({prepared.clients} clients, {prepared.projects} projects, "
             f"{prepared.tasks} tasks)"
         )
+        if prepared.untold:
+            sys.stderr.write(f"shipworthy: changes are not recorded: {prepared.untold}\n")
+        # Of the database itself, not of the proxy that breaks it: the trash is looked at then too.
+        given |= {"db.url": prepared.url, "ledger.key_path": str(prepared.key_path)}
 
         def ready(facts: "ReadyFacts") -> None:
             pid = traffic.start(facts.url)
             action = next((action.name for action in broken.actions), "")
-            said = welcome(facts, database=about, traffic_pid=pid, action=action)
+            said = welcome(
+                facts,
+                database=about,
+                traffic_pid=pid,
+                action=action,
+                recorded=not prepared.untold,
+            )
             sys.stdout.write(said)
             sys.stdout.flush()
             if browser and has_display(os.environ, sys.platform):
@@ -129,9 +143,17 @@ class Traffic:
 
 
 def welcome(
-    facts: "ReadyFacts", *, database: str, traffic_pid: int | None, action: str = ""
+    facts: "ReadyFacts",
+    *,
+    database: str,
+    traffic_pid: int | None,
+    action: str = "",
+    recorded: bool = False,
 ) -> str:
-    """Say where everything is, how to replace the workers, and how to break the database."""
+    """Say where everything is, how to replace the workers, delete a client, and break the database.
+
+    `recorded` is whether what is deleted can be put back.
+    """
     lines = {
         "service": facts.url,
         "API page": f"{facts.url}/docs",
@@ -144,9 +166,17 @@ def welcome(
     lines["replace"] = f"{post}/restart"
     if action:
         lines["break it"] = f"{post}/actions/{action}"
+    if recorded:
+        lines["delete"] = f"curl -X DELETE -H 'X-User: ana' {facts.url}/clients/1"
+        lines["look"] = post.replace(" -X POST", "") + "/trash?limit=3"
+        lines["put back"] = f"{post}/trash/ID/restore"
     rows = "".join(f"  {name:<11} {value}\n" for name, value in lines.items())
+    story = (
+        "'delete' takes a client with all that is below it; 'look' shows what went, by whom, and "
+        "its\nid, and 'put back' returns exactly that.\n"
+    )
     return (
-        f"\nThe demo is ready.\n\n{rows}\n"
+        f"\nThe demo is ready.\n\n{rows}\n{story if recorded else ''}"
         f"'replace' gives each worker a successor while the traffic goes on; "
         f"{facts.operations_url}/health\nsays how far it is. Ctrl-C stops it"
         f"{', and then says how many requests of the traffic failed' if traffic_pid else ''}.\n\n"

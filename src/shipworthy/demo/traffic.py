@@ -29,6 +29,8 @@ TIMEOUT_SECONDS = 10.0
 SWEEP_SECONDS = 60.0
 # Every project of ours begins so, which is how leftovers are found.
 MARK = "Visiting: "
+# Who the trail says made its changes.
+ACTOR = "traffic"
 SHIPS = ("Aurora", "Bela Vista", "Cormorant", "Dona Inês", "Esperança", "Fair Wind", "Gannet")
 # Out of this many visits one writes.
 WRITES_ONE_IN = 8
@@ -178,7 +180,11 @@ class Caller:
 
     def __call__(self, ask: Ask) -> Told:
         body = None if ask.body is None else json.dumps(ask.body)
-        headers = {"Accept": "application/json", "User-Agent": "shipworthy-demo-traffic"}
+        headers = {
+            "Accept": "application/json",
+            "User-Agent": "shipworthy-demo-traffic",
+            "X-User": ACTOR,
+        }
         if body is not None:
             headers["Content-Type"] = "application/json"
         try:

@@ -28,7 +28,10 @@ from shipworthy.operations.facts import (
     WorkerFacts,
     WorkersSilent,
 )
+from shipworthy.operations.recorded import RecordedApi, TrailBusy
 from shipworthy.operations.settings import OperationsSettings
+from shipworthy.operations.trail import trail_endpoints
+from shipworthy.operations.trash import trash_endpoints
 
 __all__ = [
     "Action",
@@ -47,12 +50,16 @@ __all__ = [
     "OperationsSettings",
     "PortRefused",
     "PortUnreachable",
+    "RecordedApi",
     "Reply",
     "Schema",
     "ServiceFacts",
+    "TrailBusy",
     "WorkerFacts",
     "WorkersSilent",
     "offered",
     "operations_app",
     "registered",
+    "trail_endpoints",
+    "trash_endpoints",
 ]

@@ -113,6 +113,7 @@ class Breaker:
         *,
         clock: Clock = SYSTEM_CLOCK,
         draw: Callable[[], float] = random.random,
+        listed: bool = True,
     ) -> None:
         self.name = name
         self.clock = clock
@@ -123,7 +124,8 @@ class Breaker:
         self._opened = 0
         # For a caller who has read the clock: False means that `record_at` has to decide.
         self.count_success = self.circuit.count_success
-        _breakers[name] = self
+        if listed:
+            _breakers[name] = self
 
     @property
     def rule(self) -> BreakerRule:

@@ -88,9 +88,14 @@ class ResilienceSettings:
         """Return a new budget; all callers of one target share one."""
         return RetryBudget(self.retry_ratio, self.retry_reserve)
 
-    def new_breaker(self, name: str, *, clock: Clock = SYSTEM_CLOCK) -> Breaker:
-        """Return a new breaker that enforces, reports or does nothing, as is set."""
-        breaker = Breaker(name, self.breaker_rule, clock=clock)
+    def new_breaker(
+        self, name: str, *, clock: Clock = SYSTEM_CLOCK, listed: bool = True
+    ) -> Breaker:
+        """Return a new breaker that enforces, reports or does nothing, as is set.
+
+        One that is not `listed` is shown to nobody, and nobody sets it by hand.
+        """
+        breaker = Breaker(name, self.breaker_rule, clock=clock, listed=listed)
         if self.breaker == "report":
             breaker.metrics_only()
         elif self.breaker == "off":

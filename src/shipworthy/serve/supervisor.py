@@ -47,11 +47,14 @@ from shipworthy.operations import (
     HolderFacts,
     NameUnknown,
     OperationsSettings,
+    RecordedApi,
     ServiceFacts,
     WorkerFacts,
     WorkersSilent,
     offered,
     operations_app,
+    trail_endpoints,
+    trash_endpoints,
 )
 from shipworthy.serve import judge
 from shipworthy.serve.channel import Channel
@@ -303,6 +306,7 @@ class Supervisor:
         """
         loop = asyncio.get_running_loop()
         self._left = loop.create_future()
+        recorded = RecordedApi(self._settings)
         operations = UvicornEngine(
             operations_app(
                 self,
@@ -310,6 +314,10 @@ class Supervisor:
                 settings=self._settings.of(OperationsSettings),
                 values=self._settings.values,
                 actions=offered(),
+                endpoints=(
+                    *trash_endpoints(recorded, self._settings),
+                    *trail_endpoints(recorded, self._settings),
+                ),
             ),
             connections_max=operations_connections_max(),
         )

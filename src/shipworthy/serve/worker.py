@@ -23,6 +23,7 @@ from typing import Annotated, Any, NoReturn
 
 from shipworthy import db, outbound
 from shipworthy.assembly import Hardened, harden
+from shipworthy.audit import AuditSettings, bind_engines
 from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.context import request_in
 from shipworthy.db import (
@@ -72,7 +73,7 @@ from shipworthy.serve.survey import survey
 from shipworthy.serve.target import AppRaised, load_target, parse_target
 from shipworthy.settings import Loaded, load
 from shipworthy.telemetry import resident_bytes, settle_logging, start_logging
-from shipworthy.web import AppLifespan
+from shipworthy.web import ActorSettings, AppLifespan
 
 _log = logging.getLogger("shipworthy.serve")
 
@@ -206,6 +207,10 @@ def main(text: str) -> int:
             settings.of(DbSettings),
             settings.of(ResilienceSettings),
             workers=order.workers,
+        )
+        bind_engines(
+            settings.of(AuditSettings),
+            service=settings.of(ActorSettings).service or order.target.partition(":")[0],
         )
         outbound.install(settings.of(OutboundSettings), settings.of(ResilienceSettings))
         app = load_target(parse_target(order.target))

@@ -235,7 +235,8 @@ def _option(
     suffix = _SUFFIXES.get(kind, "")
     if not name.endswith(suffix):
         raise TypeError(f"{place}: call it {name}{suffix}, so that its unit can be read")
-    short = name.removesuffix(suffix)
+    # A trailing underscore is for a field whose key is a word of Python: `from_`.
+    short = name.removesuffix(suffix).rstrip("_")
     return Option(
         key=f"{section_name}.{short}",
         field=name,

@@ -11,6 +11,8 @@ which guards an application gets (`assembly`).
 """
 
 from shipworthy.web.access import Access
+from shipworthy.web.actor import ActorFinder, ActorHeaderRefused, ActorUnreadable, actor_named
+from shipworthy.web.actor_settings import ActorSettings
 from shipworthy.web.ask import Heard, Unanswered, ask
 from shipworthy.web.context import Correlation, new_ids, parse_traceparent
 from shipworthy.web.door import DoorClosed, DoorCrowded, DoorGuard
@@ -41,6 +43,10 @@ from shipworthy.web.wsgi import WsgiApp
 
 __all__ = [
     "Access",
+    "ActorFinder",
+    "ActorHeaderRefused",
+    "ActorSettings",
+    "ActorUnreadable",
     "AnswerMissing",
     "App",
     "AppLifespan",
@@ -76,6 +82,7 @@ __all__ = [
     "Unanswered",
     "WebSettings",
     "WsgiApp",
+    "actor_named",
     "asgi_of",
     "ask",
     "framework_of",

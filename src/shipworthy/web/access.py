@@ -5,16 +5,16 @@ and in the log's thread, so that no request waits for it.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import orjson
 
 from shipworthy.events import Metric
 from shipworthy.redact import redact
 from shipworthy.telemetry import AccessLog, Registry, line, timestamp
-from shipworthy.web.line import Call
+from shipworthy.web.line import Call, Scope
 
 # Methods nobody knows: one value, so that no client can make more of them.
 OTHER_METHOD = "_other"
@@ -47,13 +47,15 @@ CLIENT_GONE = 499
 _GONE = '"client_gone":true,'
 # Of a path; what comes after this is of no use to a reader.
 TEXT_CHARACTERS = 1024
+# Of an actor, as the trail has it.
+_ACTOR_CHARACTERS = 200
 # Texts that are kept in their escaped form; a client that asks for ever new paths empties it.
 _KEPT_TEXTS = 4096
 _KEPT_CHARACTERS = 256
 
-# What the facts of a line keep in memory beside the characters of path and client: the sum of
-# `sys.getsizeof` over their parts, with room for one id more.
-_FACTS_BYTES = 512
+# What the facts of a line keep in memory beside the characters of path, client and actor: the
+# sum of `sys.getsizeof` over their parts, with room for one id more.
+_FACTS_BYTES = 576
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +69,9 @@ class _Kind:
     fixed: str
 
 
-# Wall time, kind, path, client, seconds, bytes sent, whether the client left, request and trace id.
-_Facts = tuple[float, _Kind, str, str, float, int, bool, str, str]
+# Wall time, kind, path, client, seconds, bytes sent, whether the client left, request and trace id,
+# and who made the request.
+_Facts = tuple[float, _Kind, str, str, float, int, bool, str, str, str]
 
 
 @final
@@ -87,8 +90,10 @@ class Access:
         in_flight: Callable[[], int],
         now: Callable[[], float],
         wall: Callable[[], float] = time.time,
+        asks_always: bool = False,
     ) -> None:
         self._log = log
+        self._asks_always = asks_always
         self._make = self._for_people if log and log.human else self._for_programs
         self._now = now
         self._wall = wall
@@ -108,6 +113,7 @@ class Access:
         kind = self._known.get((record.method, route, status)) or self._learn(call, status)
         kind.count()
         kind.observe(seconds)
+        actor = self._actor(call)
         log = self._log
         if log is None or (call.probe and status < 400):
             return
@@ -122,8 +128,25 @@ class Access:
             call.gone,
             record.request_id,
             record.trace_id,
+            actor,
         )
-        log.write_later(self._make, facts, _FACTS_BYTES + len(path) + len(client))
+        log.write_later(self._make, facts, _FACTS_BYTES + len(path) + len(client) + len(actor))
+
+    def _actor(self, call: Call) -> str:
+        """Return who made the request, as far as the application or a key of ours vouches for it.
+
+        Asked for here at the latest: what goes on after the answer is done for the same actor.
+        """
+        record, scope = call.record, call.scope
+        if record.named is None:
+            if not (self._asks_always or "user" in scope or "user" in _state(scope)):
+                return ""
+            record.who()
+        named = record.named
+        # A name that nobody verified proves nothing of a request that may have been refused.
+        if named is None or named.kind == "claimed":
+            return ""
+        return named.name[:_ACTOR_CHARACTERS]
 
     def _learn(self, call: Call, status: int) -> _Kind:
         """Return the cells, and the part of the line, that calls of this kind share."""
@@ -145,7 +168,7 @@ class Access:
         return kind
 
     def _for_programs(self, facts: _Facts) -> bytes:
-        wall, kind, path, client, seconds, sent_bytes, gone, request_id, trace_id = facts
+        wall, kind, path, client, seconds, sent_bytes, gone, request_id, trace_id, actor = facts
         texts = self._texts
         return (
             f'{{"ts":"{timestamp(wall)}",{kind.fixed}'
@@ -153,11 +176,12 @@ class Access:
             f'"client":"{texts.get(client) or self._escape(client)}",'
             f'"duration_ms":{seconds * 1000:.3f},"sent_bytes":{sent_bytes},'
             f"{_GONE if gone else ''}"
+            f"{self._named(actor) if actor else ''}"
             f'"request_id":"{request_id}","trace_id":"{trace_id}"}}\n'
         ).encode()
 
     def _for_people(self, facts: _Facts) -> bytes:
-        wall, kind, path, _, seconds, _, _, request_id, _ = facts
+        wall, kind, path, _, seconds, _, _, request_id, _, actor = facts
         fields = {
             "ts": timestamp(wall),
             "level": _level(kind.status),
@@ -166,7 +190,12 @@ class Access:
             "ms": f"{seconds * 1000:.1f}",
             "request_id": request_id,
         }
+        if actor:
+            fields["actor"] = redact(actor)
         return line(fields, human=True)
+
+    def _named(self, actor: str) -> str:
+        return f'"actor":"{self._texts.get(actor) or self._escape(actor)}",'
 
     def _escape(self, text: str) -> str:
         """Return `text` escaped, and keep it where it is short: most paths come again."""
@@ -182,6 +211,14 @@ def _escaped(text: str) -> str:
     """Return `text` redacted, cut and as it stands between the quotes of a JSON string."""
     clean = redact(text[:TEXT_CHARACTERS]).encode("utf-8", "backslashreplace").decode()
     return orjson.dumps(clean)[1:-1].decode()
+
+
+def _state(scope: Scope) -> Mapping[str, Any]:
+    state = scope.get("state")
+    return state if isinstance(state, dict) else _NO_STATE
+
+
+_NO_STATE: Mapping[str, Any] = {}
 
 
 def _level(status: int) -> str:

@@ -9,7 +9,7 @@ import os
 import re
 from typing import final
 
-from shipworthy.context import RequestRecord, enter_request, leave_request
+from shipworthy.context import RequestFacts, RequestRecord, enter_request, leave_request
 from shipworthy.web.line import Call, Message
 
 # A bound on what is stored, written to logs and sent on for others.
@@ -72,7 +72,12 @@ class Correlation:
     `X-Request-ID` is taken from the caller only when it is well-formed, so nothing can be injected
     through it, and is on every answer once: what the application set is replaced. The correlation
     id is the trace id where the caller sent a trace, else the request id.
+
+    `facts` is what the record asks who makes the request, when somebody must know.
     """
+
+    def __init__(self, facts: RequestFacts | None = None) -> None:
+        self._facts = facts
 
     def enter(self, call: Call) -> None:
         """Read or make the ids; the record is in the context from here on."""
@@ -111,6 +116,8 @@ class Correlation:
             client[0] if client else "",
             call.started,
         )
+        record.facts = self._facts
+        record.scope = scope
         call.token = enter_request(record)
 
     def starting(self, call: Call, message: Message) -> None:
@@ -125,6 +132,8 @@ class Correlation:
 
     def leave(self, call: Call) -> None:
         """Take the record out of the context: a server may serve the next call in this task."""
+        # What works on for the request knows what is known by now. A scope may hold what holds us.
+        call.record.facts = call.record.scope = None
         leave_request(call.token)
 
 

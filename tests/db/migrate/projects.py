@@ -3,6 +3,8 @@
 from pathlib import Path
 from textwrap import dedent, indent
 
+import alembic
+
 from shipworthy.db.migrate import AlembicProject
 
 # As `alembic init` writes it, without the logging.
@@ -95,3 +97,9 @@ def make_project(folder: Path, url: str, *bodies: str, env: str = ENV) -> Alembi
         )
         (versions / f"r{number}.py").write_text(text)
     return AlembicProject(folder / "alembic.ini")
+
+
+def give_template(folder):
+    """Put the file beside `env.py` by which Alembic writes revisions, as `alembic init` does."""
+    template = Path(alembic.__file__).parent / "templates" / "generic" / "script.py.mako"
+    (folder / "migrations" / "script.py.mako").write_text(template.read_text())

@@ -16,6 +16,7 @@ class Sample:
     version: tuple = ()
 
 
+OURS_DROPPED = Sample("DROP TABLE shipworthy_audit_entries", "DROP TABLE ships")
 POSTGRESQL = {
     "index-blocks-writes": Sample(
         "CREATE UNIQUE INDEX ix ON t (a)", "COMMIT; CREATE INDEX CONCURRENTLY ix ON t (a)"
@@ -140,6 +141,7 @@ POSTGRESQL = {
         "CREATE TABLE t (at TIMESTAMP WITHOUT TIME ZONE)",
         "CREATE TABLE t (at TIMESTAMP WITH TIME ZONE, by TIMESTAMP (3) WITH TIME ZONE)",
     ),
+    "ours-dropped": OURS_DROPPED,
 }
 MARIADB = {
     "column-type-copies": Sample(
@@ -218,6 +220,7 @@ MARIADB = {
     ),
     "table-dropped": Sample("DROP TABLE t", "CREATE TABLE t (id int); DROP TABLE t"),
     "table-renamed": Sample("RENAME TABLE t TO u", "ALTER TABLE t RENAME INDEX a TO b"),
+    "ours-dropped": OURS_DROPPED,
 }
 SQLITE = {
     "table-copied": Sample(
@@ -257,6 +260,7 @@ SQLITE = {
         "ALTER TABLE t RENAME TO u",
         "CREATE TABLE _alembic_tmp_t (a); ALTER TABLE _alembic_tmp_t RENAME TO t",
     ),
+    "ours-dropped": OURS_DROPPED,
 }
 
 

@@ -1,9 +1,10 @@
 """Alembic projects, read and not run."""
 
 import pytest
+from sqlalchemy import text
 
-from db.migrate.projects import make_project
-from shipworthy.db.migrate import AlembicProject, project_file
+from db.migrate.projects import give_template, make_project
+from shipworthy.db.migrate import AlembicProject, project_file, run_migrations
 from shipworthy.errors import Misuse
 
 TABLE = 'op.create_table("t", sa.Column("id", sa.Integer, primary_key=True))'
@@ -121,3 +122,29 @@ def test_a_part_outside_of_a_transaction_is_known(postgres_url, connect, tmp_pat
     (plan,) = read(make_project(tmp_path, postgres_url, body), connect(postgres_url))
 
     assert [statement.in_transaction for statement in plan.statements] == [True, False, True]
+
+
+ODD = ["a:b :c ::text", "100% %s %%", '"x":1 """', "back\\slash \\:n", "two\nlines"]
+
+
+def test_a_revision_is_written_that_sends_what_it_was_given(postgres_url, connect, tmp_path):
+    """Whatever stands in the statements: colons are no parameters, percent signs are one each."""
+    project = make_project(tmp_path, postgres_url, TABLE)
+    give_template(tmp_path)
+    statements = ["CREATE TABLE said (words TEXT)"]
+    statements += [f"INSERT INTO said SELECT '{words}'::text" for words in ODD]
+
+    path = project.write_revision("odd: one", upgrade=statements, downgrade=["DROP TABLE said"])
+
+    assert path.name.endswith("odd_one.py")
+    engine = connect(postgres_url)
+    done = run_migrations(engine, AlembicProject(tmp_path / "alembic.ini"), say=lambda _: None)
+    assert len(done.applied) == 2
+    with engine.connect() as connection:
+        assert connection.scalars(text("SELECT words FROM said")).all() == ODD
+
+
+def test_without_a_template_no_revision_is_written(sqlite_url, tmp_path):
+    """Where it should be is said."""
+    with pytest.raises(Misuse, match=r"script\.py\.mako"):
+        make_project(tmp_path, sqlite_url, TABLE).write_revision("x", upgrade=[], downgrade=[])

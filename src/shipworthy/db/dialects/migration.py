@@ -188,3 +188,8 @@ def file_of(url: URL) -> Path | None:
     ):
         return None
     return Path(name.removeprefix("file:").partition("?")[0])
+
+
+def is_in_memory(url: URL) -> bool:
+    """Say whether the memory of this process holds the database, which ends with its connection."""
+    return url.get_backend_name() == "sqlite" and file_of(url) is None

@@ -138,7 +138,7 @@ def tables_of(statements: Sequence[SqlStatement]) -> frozenset[str]:
 
 
 def _is_refused(severity: MigrationSeverity, rows: int | None, large_rows: int) -> bool:
-    if severity is MigrationSeverity.FAILS:
+    if severity in (MigrationSeverity.FAILS, MigrationSeverity.LOSES):
         return True
     return severity is MigrationSeverity.LOCKS and (rows is None or rows >= large_rows)
 

@@ -16,7 +16,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from alembic.script.revision import RevisionError
-from alembic.util import CommandError
+from alembic.util import CommandError, rev_id
 from sqlalchemy import Connection, Engine, MetaData, Table, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
@@ -165,6 +165,27 @@ class AlembicProject:
         with self._offered(engine):
             command.upgrade(self._config, script.revision)
 
+    def write_revision(
+        self, message: str, *, upgrade: Sequence[str], downgrade: Sequence[str]
+    ) -> Path:
+        """Write a revision behind the head that runs these statements; return its file.
+
+        Raises `Misuse` where there is no one head, or the project's template takes no statements.
+        """
+        try:
+            script = self._scripts.generate_revision(
+                rev_id(),
+                message,
+                refresh=True,
+                upgrades=_operations(upgrade),
+                downgrades=_operations(downgrade),
+            )
+        except (CommandError, OSError) as error:  # its template may be missing
+            raise Misuse(f"{self.path}: no revision can be written: {error}") from error
+        if script is None:
+            raise Misuse(f"the template of {self.path} made a file that is no revision")
+        return Path(script.path)
+
     @contextmanager
     def _offered(self, engine: Engine) -> Iterator[None]:
         """Offer an `env.py` that asks for one a connection, as Alembic's cookbook has it."""
@@ -198,6 +219,19 @@ def _reading(context: MigrationContext, connection: Connection) -> Iterator[None
 
         operations.batch_alter_table = batch_alter_table  # type: ignore[method-assign]
         yield
+
+
+def _operations(statements: Sequence[str]) -> str:
+    """Return the body of a function of a revision, behind the four spaces of its first line."""
+    return "\n    ".join(f"op.execute({_literal(statement)})" for statement in statements)
+
+
+def _literal(statement: str) -> str:
+    # Alembic takes `:name` for a parameter; a backslash before the colon says that it is none.
+    text = re.sub(r":(?=[\w$])", r"\\:", statement)
+    if text.endswith(("\\", '"')) or '"""' in text:
+        return repr(text)
+    return f'r"""{text}"""'
 
 
 def _tells_of_alembic(path: Path) -> bool:

@@ -17,6 +17,8 @@ class MigrationSeverity(StrEnum):
 
     FAILS = "fails"
     """The database refuses the statement: the migration stops there."""
+    LOSES = "loses"
+    """Something goes for good that nobody can make again, whatever the size of the table."""
     LOCKS = "locks"
     """Others wait while it works, the longer the larger the table."""
     BREAKS = "breaks"

@@ -14,6 +14,7 @@ from alembic.script import Script
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from shipworthy.context import actor
 from shipworthy.db import tables
 from shipworthy.db.classify import classify
 from shipworthy.db.dialects.migration import MigrationDialect, migration_dialect, server_version
@@ -205,7 +206,8 @@ class _Run:
         for attempt in count(1):
             self._steps.begin_revision()
             try:
-                self._project.apply(self._engine, script)
+                with actor(f"migration:{script.revision}", kind="migration"):
+                    self._project.apply(self._engine, script)
             except Exception as error:
                 again = (
                     not self._steps.committed

@@ -1,25 +1,45 @@
-"""The command line: parse, call, print. What is called is imported when its verb is used."""
+"""The command line: parse, call, print. What is called is imported when its verb is used.
+
+Not here: what a verb does, which is a call of a room's public names.
+"""
 
 import atexit
 import dataclasses
 import gc
-import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import shipworthy
-from shipworthy.errors import Misuse, SettingsInvalid, ShipworthyError, StartFailed
+from shipworthy.cli.flag_mode import trash_commands
+from shipworthy.cli.ledger import audit_commands
+from shipworthy.cli.parts import (
+    Alembic,
+    ConfigFile,
+    Database,
+    Json,
+    load_settings,
+    print_json,
+    print_lines,
+    print_rows,
+    print_sentences,
+    refusals_said,
+    say_on_stderr,
+)
+from shipworthy.errors import ShipworthyError
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from shipworthy.db import MigrationFinding, MigrationSurvey
     from shipworthy.operations import OperationsClient
-    from shipworthy.settings import Environment, Loaded
+    from shipworthy.settings import Loaded
+
+__all__ = ["app", "main"]
 
 app = typer.Typer(
     name="shipworthy",
@@ -52,27 +72,9 @@ database = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(database, name="db")
+app.add_typer(audit_commands, name="audit")
+app.add_typer(trash_commands, name="trash")
 
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        metavar="FILE",
-        help="Settings file; else shipworthy.toml, else [tool.shipworthy] of pyproject.toml.",
-    ),
-]
-Database = Annotated[
-    str | None,
-    typer.Option(
-        "--database", metavar="URL", help="Database; else db.url, else that of the Alembic project."
-    ),
-]
-Alembic = Annotated[
-    Path | None,
-    typer.Option(
-        "--alembic", metavar="FILE", help="alembic.ini or pyproject.toml; else the one right here."
-    ),
-]
 Accept = Annotated[
     list[str] | None,
     typer.Option("--accept", metavar="RULE", help="Do not refuse this; may be given again."),
@@ -80,7 +82,6 @@ Accept = Annotated[
 LargeRows = Annotated[
     int, typer.Option("--large-rows", min=1, help="Rows from which on a table counts as large.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Host = Annotated[str | None, typer.Option(help="Address the app listens on.")]
 Port = Annotated[
     int | None, typer.Option(min=0, max=65535, help="Port the app listens on; 0 for any free one.")
@@ -189,9 +190,9 @@ def run(
     if not dry_run:
         _end_at_once()
         raise typer.Exit(serve.run(options))
-    with _refusals_said(settings=78):
+    with refusals_said(settings=78):
         report = serve.survey_target(options)
-    _print_json(report) if as_json else _print_lines(_survey_rows(report))
+    print_json(report) if as_json else print_lines(_survey_rows(report))
 
 
 @app.command(epilog="Example: shipworthy demo --port 0 --no-browser")
@@ -231,9 +232,9 @@ def show(*, config: ConfigFile = None, as_json: Json = False) -> None:
 
     Of a secret, only whether it is set and how long it is.
     """
-    loaded = _loaded(config)
+    loaded = load_settings(config)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "environment": loaded.environment,
                 "file": loaded.file,
@@ -249,7 +250,7 @@ def show(*, config: ConfigFile = None, as_json: Json = False) -> None:
         ("environment", loaded.environment, named),
         *((value.key, value.shown or '""', value.origin) for value in loaded.values),
     ]
-    _print_rows(("setting", "value", "from"), rows)
+    print_rows(("setting", "value", "from"), rows)
 
 
 @config.command(epilog="Example: shipworthy config check --config deploy/shipworthy.toml")
@@ -259,10 +260,10 @@ def check(*, config: ConfigFile = None, as_json: Json = False) -> None:
     The settings are read as production would read them, whatever SHIPWORTHY_ENV says here. Exit
     codes: 0 nothing is refused, 1 something is, 2 the settings cannot be used at all.
     """
-    loaded = _loaded(config, environment="production")
+    loaded = load_settings(config, environment="production")
     refusals = loaded.refusals()
     if as_json:
-        _print_json({"refusals": refusals, "notes": loaded.notes})
+        print_json({"refusals": refusals, "notes": loaded.notes})
     else:
         for refusal in refusals:
             print(f"refused: {refusal}")
@@ -294,10 +295,10 @@ def check_database(
     """
     from shipworthy import db
 
-    loaded = _loaded(config)
+    loaded = load_settings(config)
     options = db.MigrateOptions(accept=frozenset(accept or ()), large_rows=large_rows)
     with (
-        _refusals_said(settings=2),
+        refusals_said(settings=2),
         db.opened_database(
             database, loaded.of(db.DbSettings), alembic=alembic, must_exist=True
         ) as (engine, project),
@@ -308,7 +309,7 @@ def check_database(
     problems = [*loaded.refusals(), *found.problems]
     survey = found.survey
     if as_json:
-        _print_json(
+        print_json(
             {
                 "url": found.url,
                 "server": found.server,
@@ -331,7 +332,7 @@ def check_database(
             *(("finding", str(finding)) for finding in survey.findings),
             *(("problem", problem) for problem in problems),
         ]
-        _print_lines(rows)
+        print_lines(rows)
     raise typer.Exit(1 if problems else 0)
 
 
@@ -364,16 +365,18 @@ def migrate(
     """Make our own tables and run the revisions that wait, so that nobody else has to.
 
     What would lock a large table is refused. Killed between two revisions it goes on there the next
-    time. Exit codes: 0 done, 1 refused or failed, 2 misuse.
+    time. Where there is a trail, it follows the tables that changed. Exit codes: 0 done, 1 refused
+    or failed, 2 misuse.
     """
     from shipworthy import db
+    from shipworthy.audit import AuditSettings, bind_engines
     from shipworthy.units import parse_duration
 
     if remove_ours and (dry_run or without_ours):
         raise typer.BadParameter("--remove-ours does nothing else; give it alone")
-    loaded = _loaded(config)
-    say = _say_on_stderr if as_json else print
-    with _refusals_said(settings=2):
+    loaded = load_settings(config)
+    say = say_on_stderr if as_json else print
+    with refusals_said(settings=2):
         options = db.MigrateOptions(
             to=to,
             ours=not without_ours,
@@ -389,17 +392,21 @@ def migrate(
                 removed = db.remove_ours(
                     engine, lock_wait_seconds=options.lock_wait_seconds, say=say
                 )
-                _print_json({"removed": removed}) if as_json else _print_sentences(
+                print_json({"removed": removed}) if as_json else print_sentences(
                     removed or ["there are no tables of ours"]
                 )
             elif dry_run:
                 survey = db.survey_migrations(engine, project, options)
-                _print_json(_survey_facts(survey)) if as_json else _print_sentences(_as_sql(survey))
+                print_json(_survey_facts(survey)) if as_json else print_sentences(_as_sql(survey))
                 raise typer.Exit(1 if survey.refused else 0)
             else:
+                # What a revision changes of the data is recorded as its work.
+                bind_engines(loaded.of(AuditSettings), service="db migrate")
                 done = db.run_migrations(engine, project, options, say=say)
+                if done.applied:
+                    _follow(engine, loaded, say)
                 if as_json:
-                    _print_json(
+                    print_json(
                         {
                             "ours": done.ours,
                             "applied": done.applied,
@@ -470,8 +477,8 @@ def close(
 def _operations(url: str | None, token: str | None, file: Path | None) -> "OperationsClient":
     from shipworthy.operations import OperationsClient, OperationsSettings
 
-    settings = _loaded(file).of(OperationsSettings)
-    with _refusals_said(settings=2):
+    settings = load_settings(file).of(OperationsSettings)
+    with refusals_said(settings=2):
         return OperationsClient(url or settings.url, token or settings.token.reveal())
 
 
@@ -483,14 +490,14 @@ def _show_breakers(
     body: object = None,
     as_json: bool,
 ) -> None:
-    with _refusals_said(settings=2):
+    with refusals_said(settings=2):
         facts = client.ask(path, method=method, body=body)
         if not (isinstance(facts, dict) and {"breakers", "silent"} <= facts.keys()):
             raise ShipworthyError(f"{client.url} does not answer as an operations port; see --ops")
     if as_json:
-        _print_json(facts)
+        print_json(facts)
     elif facts["breakers"]:
-        _print_rows(("breaker", "worker", "state", "for", "calls", "why"), _breaker_rows(facts))
+        print_rows(("breaker", "worker", "state", "for", "calls", "why"), _breaker_rows(facts))
     elif method == "POST":
         print("it will not be held open any more; no worker has one of that name yet")
     elif not facts["silent"]:
@@ -521,37 +528,15 @@ def _end_at_once() -> None:
     atexit.register(gc.freeze)
 
 
-def _loaded(file: Path | None, *, environment: "Environment | None" = None) -> "Loaded":
-    # The topmost room with a section: to load it is to register every section there is.
-    import shipworthy.serve  # noqa: F401
-    from shipworthy.settings import load
+def _follow(engine: "Engine", loaded: "Loaded", say: Callable[[str], None]) -> None:
+    """Have the trail's triggers know the tables as they are now, where there is a trail."""
+    from shipworthy import audit
 
-    with _refusals_said(settings=2):
-        return load(file=file, environment=environment)
-
-
-@contextmanager
-def _refusals_said(*, settings: int) -> Iterator[None]:
-    """Write what we refuse to standard error, one sentence a line, and exit with its code."""
-    try:
-        yield
-    except (Misuse, StartFailed) as error:
-        from shipworthy.redact import printable, redact
-
-        # It may repeat what others said: an exception of the app that was imported, say.
-        for line in redact(str(error)).split("\n"):
-            print(f"shipworthy: {printable(line)}", file=sys.stderr)
-        if isinstance(error, SettingsInvalid):
-            raise typer.Exit(settings) from None
-        raise typer.Exit(3 if isinstance(error, StartFailed) else 2) from None
-    except ShipworthyError as error:
-        # It was understood and tried: the answer is no.
-        from shipworthy.redact import printable, redact
-
-        # It may repeat what others said: an exception of the app that was imported, say.
-        for line in redact(str(error)).split("\n"):
-            print(f"shipworthy: {printable(line)}", file=sys.stderr)
-        raise typer.Exit(1) from None
+    with engine.connect() as connection:
+        if not audit.is_installed(connection):
+            return
+    for step in audit.install(engine, loaded.of(audit.AuditSettings), say=say).steps:
+        say(f"captured anew: {step.what}: {step.because}")
 
 
 def _waiting(survey: "MigrationSurvey") -> str:
@@ -593,15 +578,6 @@ def _finding_facts(finding: "MigrationFinding") -> dict[str, Any]:
     return dataclasses.asdict(finding)
 
 
-def _say_on_stderr(sentence: str) -> None:
-    print(sentence, file=sys.stderr)
-
-
-def _print_sentences(sentences: Iterable[str]) -> None:
-    for sentence in sentences:
-        print(sentence)
-
-
 def _survey_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
     framework = f"{report['framework']} {report['framework_version']}".strip()
     rows: list[tuple[str, ...]] = [
@@ -616,34 +592,3 @@ def _survey_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
     rows += [("limit", sentence) for sentence in report["limits"]]
     rows += [("not done", sentence) for sentence in report["not_done"]]
     return rows
-
-
-def _print_rows(heads: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print a table on a terminal, and lines without heads elsewhere."""
-    if sys.stdout.isatty():
-        _print_table(heads, rows)
-    else:
-        _print_lines(rows)
-
-
-def _print_lines(rows: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        print("  ".join(cells).rstrip())
-
-
-def _print_table(heads: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*heads, box=None, pad_edge=False)
-    for row in rows:
-        # Text, because what is shown may hold square brackets.
-        table.add_row(*map(Text, row))
-    Console().print(table)
-
-
-def _print_json(facts: object) -> None:
-    print(json.dumps(facts, indent=2))

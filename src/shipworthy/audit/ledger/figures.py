@@ -1,0 +1,75 @@
+"""What the sealer of this process counts, and the metrics of it; light, so anybody may ask."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, final
+
+from shipworthy.events import Metric
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsealed:
+    """What is not sealed yet: how many entries (not counted beyond 100,000), how old the oldest."""
+
+    entries: int = 0
+    oldest_seconds: float = 0.0
+
+
+@final
+@dataclass(slots=True, kw_only=True)
+class SealFigures:
+    """What is counted; written by the sealer's thread, read from any."""
+
+    sealing: bool = False
+    unsealed: Unsealed = field(default_factory=Unsealed)
+    entries_total: int = 0
+    batches_total: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+
+
+# Of this process: it has one sealer at most.
+FIGURES: Final = SealFigures()
+
+LAG: Final = Metric(
+    "shipworthy_audit_seal_lag_seconds",
+    "gauge",
+    "Age of the oldest entry of the trail that is not sealed; of the worker that seals.",
+    fold="max",
+)
+UNSEALED: Final = Metric(
+    "shipworthy_audit_unsealed_entries",
+    "gauge",
+    "Entries of the trail that are not sealed.",
+    fold="max",
+)
+SEALED: Final = Metric(
+    "shipworthy_audit_sealed_entries_total", "counter", "Entries of the trail that were sealed."
+)
+BATCHES_SEALED: Final = Metric(
+    "shipworthy_audit_sealed_batches_total", "counter", "Batches of the trail that were sealed."
+)
+FAILED: Final = Metric(
+    "shipworthy_audit_seal_failures_total",
+    "counter",
+    "Times the trail could not be sealed, by why.",
+    ("reason",),
+)
+Reading = Callable[[], Mapping[tuple[str, ...], float]]
+
+
+def ledger_metrics() -> tuple[tuple[Metric, Reading], ...]:
+    """Return what the sealer of this process counts, with how to read it."""
+    return (
+        (LAG, lambda: _sealing(FIGURES.unsealed.oldest_seconds)),
+        (UNSEALED, lambda: _sealing(FIGURES.unsealed.entries)),
+        (SEALED, lambda: {(): FIGURES.entries_total}),
+        (BATCHES_SEALED, lambda: {(): FIGURES.batches_total}),
+        (FAILED, lambda: {(reason,): n for reason, n in FIGURES.failures.copy().items()}),
+    )
+
+
+def _sealing(number: float) -> dict[tuple[str, ...], float]:
+    # The others know nothing of it, and theirs would be a wrong 0.
+    return {(): number} if FIGURES.sealing else {}

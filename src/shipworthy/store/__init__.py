@@ -1,0 +1,57 @@
+"""What processes share: for now leases, which give one of them a piece of work at a time.
+
+A lease is held until an instant by the clock of the store, and its token grows with every new
+holder: what is written names the token, so a holder that slept through its end cannot write as if
+it still held it.
+
+Not here: who needs a lease (the sealer in `audit`), our other tables (`db`), and locks that live as
+long as a database session does (`db.migrate`).
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shipworthy.store.hold import HeldLease, LeaseBusy, LeaseLost, hold_lease
+    from shipworthy.store.lease import Lease, LeaseRow
+    from shipworthy.store.memory import MemoryLeases
+    from shipworthy.store.port import Leases
+    from shipworthy.store.sql import SqlLeases
+    from shipworthy.store.tables import LEASES, STORE_TABLES
+
+__all__ = [
+    "LEASES",
+    "STORE_TABLES",
+    "HeldLease",
+    "Lease",
+    "LeaseBusy",
+    "LeaseLost",
+    "LeaseRow",
+    "Leases",
+    "MemoryLeases",
+    "SqlLeases",
+    "hold_lease",
+]
+
+_OFFERED = {
+    "hold": ("HeldLease", "LeaseBusy", "LeaseLost", "hold_lease"),
+    "lease": ("Lease", "LeaseRow"),
+    "memory": ("MemoryLeases",),
+    "port": ("Leases",),
+    "sql": ("SqlLeases",),
+    "tables": ("LEASES", "STORE_TABLES"),
+}
+_HOMES = {name: f"{__name__}.{module}" for module, names in _OFFERED.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module '{__name__}' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

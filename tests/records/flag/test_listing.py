@@ -1,0 +1,57 @@
+"""Flag deletions are listed by their ids, and come back whole or not at all."""
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from records.flag_tables import FLAGGED, Boat, Owner
+from shipworthy.records.flag import FlagRestoreRefused, flagged_deletions, restore_flagged
+
+
+def _delete(engine: sa.Engine, entity: type, number: int) -> None:
+    with Session(engine) as session, session.begin():
+        session.delete(session.get(entity, number))
+
+
+def test_a_deletion_is_listed_with_its_rows_by_table(fleet: sa.Engine):
+    """And with its time, in UTC whatever the column has."""
+    _delete(fleet, Owner, 1)
+
+    (found,) = flagged_deletions(fleet, FLAGGED)
+
+    assert found.tables == {"owners": 1, "boats": 3}
+    assert found.rows == 4
+    assert found.at.isoformat() == "2023-11-14T22:13:20+00:00"
+    assert found.facts()["rows"] == 4
+
+
+def test_a_deletion_comes_back_as_one(fleet: sa.Engine):
+    """What was flagged before it stays so."""
+    _delete(fleet, Boat, 1)
+    (first,) = flagged_deletions(fleet, FLAGGED)
+    _delete(fleet, Owner, 1)
+    second = next(it for it in flagged_deletions(fleet, FLAGGED) if it.id != first.id)
+
+    assert restore_flagged(fleet, FLAGGED, second.id) == 3
+
+    with Session(fleet) as session:
+        assert session.get(Owner, 1).email == "ana"
+        assert session.get(Boat, 1) is None
+    assert [it.id for it in flagged_deletions(fleet, FLAGGED)] == [first.id]
+
+
+def test_a_row_under_one_that_is_flagged_still_does_not_come_back(small_fleet: sa.Engine):
+    """The deletion that must be restored first is named."""
+    _delete(small_fleet, Boat, 1)
+    (first,) = flagged_deletions(small_fleet, FLAGGED)
+    _delete(small_fleet, Owner, 1)
+    second = next(it for it in flagged_deletions(small_fleet, FLAGGED) if it.id != first.id)
+
+    with pytest.raises(FlagRestoreRefused, match=f"deletion {second.id} flagged; restore that"):
+        restore_flagged(small_fleet, FLAGGED, first.id)
+
+
+def test_an_id_that_no_row_carries_is_refused(small_fleet: sa.Engine):
+    """It is no success of nothing."""
+    with pytest.raises(FlagRestoreRefused, match="no row carries the deletion nothing"):
+        restore_flagged(small_fleet, FLAGGED, "nothing")
