@@ -30,7 +30,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(60)]
 
 REQUESTS = 200
 # Of the pool, so that what hangs is over soon; nobody who gets in waits for so long.
-POOL_TIMEOUT_SECONDS = 3.0
+# Far from what a burst takes on a loaded machine under coverage (3 s): who waits for it is seen.
+POOL_TIMEOUT_SECONDS = 15.0
 
 
 class Item(BaseModel):
