@@ -245,7 +245,7 @@ class _Hull:
             self._marked,
             {
                 web.live_path: Lifecycle.live,
-                web.ready_path: Lifecycle.ready,
+                web.ready_path: Lifecycle.address_ready,
                 web.startup_path: Lifecycle.startup,
             },
             # Asked for each time: every lifespan has a life of its own.

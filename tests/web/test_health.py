@@ -54,6 +54,20 @@ async def test_readiness_fails_at_once_when_the_drain_begins_and_liveness_does_n
     assert [(await ask(app, path)).status for path in PROBES] == [200, 503, 200]
 
 
+async def test_one_that_others_follow_leaves_and_the_address_stays_ready(hull, ask):
+    """Until those leave as well: then nobody is left to send requests to."""
+    app = hull(FastAPI())
+    await ask(app, "/readyz")
+
+    app.lifecycle.begin_drain(lame_duck=False)
+    while_others_go_on = (await ask(app, "/readyz")).status
+    app.lifecycle.begin_drain()
+
+    assert while_others_go_on == 200
+    assert not app.lifecycle.ready().ok
+    assert (await ask(app, "/readyz")).status == 503
+
+
 async def test_a_failing_check_is_seen_but_not_named(hull, ask):
     """Names of dependencies are for the operations port."""
     app = hull(FastAPI())

@@ -104,6 +104,7 @@ class Lifecycle:
         self._drains: dict[str, asyncio.Task[None]] = {}
         self._announced = 1
         self._started_once = False
+        self._others_go_on = False
         self._stop: asyncio.Task[StopReport] | None = None
         # Background work that did not end though it was cancelled; it is named once.
         self._left: set[Work] = set()
@@ -229,8 +230,10 @@ class Lifecycle:
     def begin_drain(self, *, lame_duck: bool = True) -> None:
         """Begin to leave: not ready from now on, and every drain hook is called; once.
 
-        Without `lame_duck` the process goes on to DRAINING at once, see `Drain.begin`.
+        Without `lame_duck` the process goes on to DRAINING at once, see `Drain.begin`. A second
+        call changes only what `address_ready` says: the others may leave as well.
         """
+        self._others_go_on = not lame_duck
         self.drain.begin(self._clock.now(), lame_duck=lame_duck)
         self._announce()
 
@@ -280,6 +283,17 @@ class Lifecycle:
         """Say whether this process wants requests."""
         if self.draining:
             return Answer(ok=False, because="draining")
+        return self._wants_requests()
+
+    def address_ready(self) -> Answer:
+        """Say whether the address that this process answers at wants requests.
+
+        Where others go on there (`begin_drain` without lame duck) that one leaves is no reason to
+        send none: a probe that met it while it left would take the whole service out.
+        """
+        return self._wants_requests() if self._others_go_on else self.ready()
+
+    def _wants_requests(self) -> Answer:
         startup = self.startup()
         return self._judged("ready", while_unknown=False) if startup.ok else startup
 

@@ -572,11 +572,14 @@ class Worker:
         self._hardened.close_log(FLUSH_SECONDS)
 
     def _begin_drain(self, *, lame_duck: bool = True) -> None:
-        """Begin to leave; twice is the same as once: signal and word may both come."""
+        """Begin to leave; twice is the same as once: signal and word may both come.
+
+        But for the probes: after a retired one, the others may be told to leave as well.
+        """
+        self._lifecycle.begin_drain(lame_duck=lame_duck)
         if self._told.is_set():
             return
         self._gone_at = SYSTEM_CLOCK.now()
-        self._lifecycle.begin_drain(lame_duck=lame_duck)
         self._told.set()
 
     async def _listen(self) -> None:
