@@ -5,7 +5,7 @@ Plain facts, and pure. The meaning of each is in docs/explanation/audit-format.m
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, final
+from typing import Final, final
 
 from typing_extensions import override
 
@@ -15,7 +15,6 @@ from typing_extensions import override
 Cell = str | bool | None
 Image = Mapping[str, Cell]
 
-Operation = Literal["I", "U", "D", "T"]
 OPERATIONS: Final[Mapping[str, str]] = {
     "I": "insert",
     "U": "update",

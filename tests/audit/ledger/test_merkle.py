@@ -8,8 +8,6 @@ from hypothesis import given, strategies as st
 from shipworthy.audit.ledger.merkle import (
     EMPTY_ROOT,
     Frontier,
-    consistency_proof,
-    consistent,
     inclusion_proof,
     leaf_hash,
     root_from_inclusion,
@@ -66,16 +64,6 @@ def path(index: int, leaves: list[bytes]) -> list[bytes]:
     if index < split:
         return [*path(index, leaves[:split]), mth(leaves[split:])]
     return [*path(index - split, leaves[split:]), mth(leaves[:split])]
-
-
-def subproof(old: int, leaves: list[bytes], whole: bool) -> list[bytes]:
-    """Section 2.1.2, word by word."""
-    if old == len(leaves):
-        return [] if whole else [mth(leaves)]
-    split = split_of(len(leaves))
-    if old <= split:
-        return [*subproof(old, leaves[:split], whole), mth(leaves[split:])]
-    return [*subproof(old - split, leaves[split:], False), mth(leaves[:split])]
 
 
 def test_the_roots_are_those_of_the_known_vectors():
@@ -136,41 +124,9 @@ def test_a_proof_with_anything_changed_leads_elsewhere(size, data):
         assert root_from_inclusion(leaves[index], elsewhere, size, proof) != root
 
 
-@given(size=sizes, data=st.data())
-def test_a_proof_shows_that_a_tree_grew_out_of_an_older(size, data):
-    old = data.draw(st.integers(1, size))
-    leaves = hashes(size)
-    proof = consistency_proof(leaves, old)
-    assert proof == subproof(old, leaves, True)
-    assert consistent(mth(leaves[:old]), old, mth(leaves), size, proof)
-
-
-@given(size=sizes, data=st.data())
-def test_a_tree_that_was_rewritten_did_not_grow_out_of_the_older(size, data):
-    old = data.draw(st.integers(1, size))
-    at = data.draw(st.integers(0, old - 1))
-    leaves = hashes(size)
-    rewritten = _with(leaves, at, leaf_hash(b"another"))
-    proof = consistency_proof(rewritten, old)
-    assert not consistent(mth(leaves[:old]), old, mth(rewritten), size, proof)
-    honest = consistency_proof(leaves, old)
-    assert not consistent(mth(leaves[:old]), old, mth(rewritten), size, honest)
-    assert not consistent(mth(leaves[:old]), old, mth(leaves), size, [*honest, leaves[0]])
-    if honest:
-        assert not consistent(mth(leaves[:old]), old, mth(leaves), size, honest[:-1])
-
-
 def test_what_is_no_place_in_a_tree_is_refused():
     with pytest.raises(ValueError, match="no leaf 3 in a tree of 3"):
         inclusion_proof(hashes(3), 3)
-    for old in (0, 4):
-        with pytest.raises(ValueError, match=f"of 3 leaves did not grow out of one of {old}"):
-            consistency_proof(hashes(3), old)
-        assert not consistent(EMPTY_ROOT, old, root_of(hashes(3)), 3, [])
-
-
-def test_a_tree_did_not_grow_without_a_proof():
-    assert not consistent(root_of(hashes(3)), 3, root_of(hashes(5)), 5, [])
 
 
 def _with(items: list[bytes], at: int, other: bytes) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Merkle trees as RFC 6962 has them: roots, and proofs that a leaf is in and that a tree grew.
+"""Merkle trees as RFC 6962 has them: roots, and proofs that a leaf is in.
 
 Pure. A hash is 32 bytes of SHA-256; leaves and inner nodes are hashed apart (0 and 1 before what
 they cover), so that neither can be taken for the other.
@@ -119,60 +119,8 @@ def root_from_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[byte
     return node if next(ahead, None) is None else None
 
 
-def consistency_proof(leaves: Sequence[bytes], old_size: int) -> list[bytes]:
-    """Return the hashes that show that the tree of the first `old_size` leaves grew into this."""
-    size = len(leaves)
-    if not 0 < old_size <= size:
-        raise ValueError(f"a tree of {size} leaves did not grow out of one of {old_size}")
-    return _grown(leaves, old_size, whole=True)
-
-
-def consistent(
-    old_root: bytes, old_size: int, root: bytes, size: int, proof: Sequence[bytes]
-) -> bool:
-    """Say whether `proof` shows that the older tree is the beginning of the newer."""
-    if not 0 < old_size <= size:
-        return False
-    if old_size == size:
-        return not proof and old_root == root
-    ahead = list(proof)
-    # Where the older tree is whole its root is itself the first hash, and is left out.
-    if old_size & (old_size - 1) == 0:
-        ahead.insert(0, old_root)
-    if not ahead:
-        return False
-    index, last = old_size - 1, size - 1
-    while index & 1:
-        index >>= 1
-        last >>= 1
-    old, new = ahead[0], ahead[0]
-    for beside in ahead[1:]:
-        if last == 0:
-            return False
-        if index & 1 or index == last:
-            old, new = node_hash(beside, old), node_hash(beside, new)
-            while index and not index & 1:
-                index >>= 1
-                last >>= 1
-        else:
-            new = node_hash(new, beside)
-        index >>= 1
-        last >>= 1
-    return last == 0 and old == old_root and new == root
-
-
 def _row_above(level: list[bytes]) -> list[bytes]:
     above = [node_hash(level[at], level[at + 1]) for at in range(0, len(level) - 1, 2)]
     if len(level) & 1:
         above.append(level[-1])
     return above
-
-
-def _grown(leaves: Sequence[bytes], old_size: int, *, whole: bool) -> list[bytes]:
-    """As RFC 6962 defines it; `whole`: the older tree is all of these leaves' older ones."""
-    if old_size == len(leaves):
-        return [] if whole else [root_of(leaves)]
-    split = 1 << (len(leaves) - 1).bit_length() - 1
-    if old_size <= split:
-        return [*_grown(leaves[:split], old_size, whole=whole), root_of(leaves[split:])]
-    return [*_grown(leaves[split:], old_size - split, whole=False), root_of(leaves[:split])]

@@ -23,7 +23,6 @@ from shipworthy.audit.tables import ARCHIVES, ENTRIES, META, PERSONAL
 from shipworthy.errors import Misuse
 
 _PAGE_ROWS: Final = 500
-_NAMED_UNKNOWN: Final = 10
 _BASELINE: Final = "ledger.rows_before."
 
 Divergence = Literal["row changed", "row inserted", "row removed", "rows inserted", "table gone"]

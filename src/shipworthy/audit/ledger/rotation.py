@@ -10,7 +10,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from shipworthy.audit.ledger import keys
-from shipworthy.audit.ledger.note import PrivateKey, PublicKey
+from shipworthy.audit.ledger.note import PublicKey
 from shipworthy.audit.ledger.seal import LEASE, Sealer
 from shipworthy.audit.ledger.settings import LedgerSettings
 from shipworthy.errors import Misuse
@@ -110,11 +110,6 @@ def replace_lost_key(engine: sa.Engine, settings: LedgerSettings) -> PublicKey:
         says = {"key": str(new.public), "lost": current}
         Sealer(engine, new, key_path=path).seal(held.lease, beat=True, says=says)
     return new.public
-
-
-def public_of(key: PrivateKey | None) -> list[PublicKey]:
-    """Return the key to trust where the reader has the signing key; none without it."""
-    return [] if key is None else [key.public]
 
 
 def _of(known: dict[str, keys.KnownKey]) -> list[PublicKey]:
