@@ -1,9 +1,11 @@
-"""What the public functions are called with: an engine, a connection or a session."""
+"""What the public functions are called with: an engine, a connection or a session; or async."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
 from shipworthy.records.collect import collect
@@ -12,6 +14,9 @@ from shipworthy.records.settings import TrashSettings
 from shipworthy.records.tables import DELETIONS
 
 SyncTarget = sa.Engine | sa.Connection | Session
+AsyncTarget = AsyncEngine | AsyncConnection | AsyncSession
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @contextmanager
@@ -43,6 +48,19 @@ def working(
         _ready(connection, tables, wait=all_known)
         yield connection
         target.expire_all()
+
+
+async def run_async(
+    target: AsyncTarget,
+    function: Callable[Concatenate[SyncTarget, P], T],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    """Run it where the async driver is waited for; an engine gives a transaction of its own."""
+    if isinstance(target, AsyncEngine):
+        async with target.begin() as connection:
+            return await connection.run_sync(function, *args, **kwargs)
+    return await target.run_sync(function, *args, **kwargs)
 
 
 def _ready(connection: sa.Connection, tables: Sequence[str], *, wait: bool) -> None:

@@ -4,11 +4,9 @@ Each takes an engine, a connection or a session; those of async code their async
 say whose deletions are kept; where there are none given, everybody's.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Concatenate, ParamSpec, TypeVar
+from collections.abc import Sequence
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from shipworthy.clock import SYSTEM_CLOCK, Clock
 from shipworthy.records.listing import (
@@ -22,12 +20,8 @@ from shipworthy.records.purging import expired_in, hold_in, needed_entries, purg
 from shipworthy.records.report import Restored, RestoreMode, RestorePlan
 from shipworthy.records.restoring import plan_in, restore_in
 from shipworthy.records.settings import TrashSettings
-from shipworthy.records.targets import SyncTarget, working
+from shipworthy.records.targets import AsyncTarget, SyncTarget, run_async, working
 from shipworthy.records.undoing import undo_in
-
-AsyncTarget = AsyncEngine | AsyncConnection | AsyncSession
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 def deletions(
@@ -174,7 +168,7 @@ async def deletions_async(
     limit: int = 100,
 ) -> list[Deletion]:
     """Return what `deletions` does."""
-    return await _run(
+    return await run_async(
         target, deletions, settings=settings, states=states, before=before, limit=limit
     )
 
@@ -187,7 +181,7 @@ async def plan_restore_async(
     settings: TrashSettings | None = None,
 ) -> RestorePlan:
     """Return what `plan_restore` does."""
-    return await _run(target, plan_restore, id, prove=prove, settings=settings)
+    return await run_async(target, plan_restore, id, prove=prove, settings=settings)
 
 
 async def restore_async(
@@ -199,7 +193,7 @@ async def restore_async(
     settings: TrashSettings | None = None,
 ) -> Restored:
     """Do what `restore` does."""
-    return await _run(
+    return await run_async(
         target, restore, id, mode=mode, accept_losses=accept_losses, settings=settings
     )
 
@@ -211,7 +205,7 @@ async def undo_restore_async(
     settings: TrashSettings | None = None,
 ) -> int:
     """Do what `undo_restore` does."""
-    return await _run(target, undo_restore, id, settings=settings)
+    return await run_async(target, undo_restore, id, settings=settings)
 
 
 async def purge_async(
@@ -221,7 +215,7 @@ async def purge_async(
     settings: TrashSettings | None = None,
 ) -> None:
     """Do what `purge` does."""
-    await _run(target, purge, id, settings=settings)
+    await run_async(target, purge, id, settings=settings)
 
 
 async def hold_async(
@@ -232,17 +226,4 @@ async def hold_async(
     settings: TrashSettings | None = None,
 ) -> None:
     """Do what `hold` does."""
-    await _run(target, hold, id, reason, settings=settings)
-
-
-async def _run(
-    target: AsyncTarget,
-    function: Callable[Concatenate[SyncTarget, P], T],
-    *args: P.args,
-    **kwargs: P.kwargs,
-) -> T:
-    """Run it where the async driver is waited for; an engine gives a transaction of its own."""
-    if isinstance(target, AsyncEngine):
-        async with target.begin() as connection:
-            return await connection.run_sync(function, *args, **kwargs)
-    return await target.run_sync(function, *args, **kwargs)
+    await run_async(target, hold, id, reason, settings=settings)

@@ -164,3 +164,42 @@ def test_a_child_that_comes_while_its_parent_is_being_flagged_is_refused(
         with pytest.raises(sa.exc.IntegrityError, match="that is deleted"):
             child.result(10.0)
     engine.dispose()
+
+
+@pytest.mark.slow
+def test_the_role_of_the_views_reads_no_deleted_row_until_the_release(postgres_url: str):
+    """Raw SQL of a role that is not ours finds the view first, and may write through it."""
+    owner = sa.create_engine(postgres_url)
+    METADATA.create_all(owner)
+    role = f"reader_{owner.url.database}"
+    _run(owner, "INSERT INTO clients (id, email) VALUES (1, 'a'), (2, 'b')")
+    _run(owner, f"CREATE ROLE {role} LOGIN")
+    theirs = sa.create_engine(owner.url.set(username=role, password=None))
+    try:
+        _adopt(owner, AdoptOptions(shadow=True, role=role))
+        _flag(owner, 1)
+
+        assert _emails(theirs) == ["b"]
+        with owner.connect() as connection:
+            set_for = "SELECT count(*) FROM pg_db_role_setting WHERE setdatabase = 0"
+            assert connection.exec_driver_sql(set_for).scalar_one() == 0
+        _run(theirs, "UPDATE clients SET email = 'c' WHERE id = 2")
+        _run(theirs, "DELETE FROM clients WHERE id = 2")
+        assert _emails(theirs) == []
+        assert sorted(_emails(owner)) == ["a", "c"]
+
+        _run(owner, "UPDATE clients SET deleted_at = NULL, deletion_id = NULL")
+        theirs.dispose()
+        release_flags(owner, "clients", FLAGGED, say=lambda _: None)
+        _run(owner, f"GRANT SELECT ON clients TO {role}")
+        assert sorted(_emails(theirs)) == ["a", "c"]
+    finally:
+        theirs.dispose()
+        _run(owner, f"DROP OWNED BY {role}")
+        _run(owner, f"DROP ROLE {role}")
+        owner.dispose()
+
+
+def _emails(engine: sa.Engine) -> list[str]:
+    with engine.connect() as connection:
+        return list(connection.exec_driver_sql("SELECT email FROM clients").scalars())

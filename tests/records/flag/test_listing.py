@@ -2,10 +2,17 @@
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from records.flag_tables import FLAGGED, Boat, Owner
-from shipworthy.records.flag import FlagRestoreRefused, flagged_deletions, restore_flagged
+from shipworthy.records.flag import (
+    FlagRestoreRefused,
+    flagged_deletions,
+    flagged_deletions_async,
+    restore_flagged,
+    restore_flagged_async,
+)
 
 
 def _delete(engine: sa.Engine, entity: type, number: int) -> None:
@@ -55,3 +62,19 @@ def test_an_id_that_no_row_carries_is_refused(small_fleet: sa.Engine):
     """It is no success of nothing."""
     with pytest.raises(FlagRestoreRefused, match="no row carries the deletion nothing"):
         restore_flagged(small_fleet, FLAGGED, "nothing")
+
+
+@pytest.mark.anyio
+async def test_async_code_lists_and_restores_them_too(small_fleet: sa.Engine):
+    """With an engine, whose transaction is its own, and with a session, whose caller commits."""
+    _delete(small_fleet, Owner, 1)
+    engine = create_async_engine(small_fleet.url.set(drivername="sqlite+aiosqlite"))
+
+    (found,) = await flagged_deletions_async(engine, FLAGGED)
+    async with AsyncSession(engine) as session:
+        rows = await restore_flagged_async(session, FLAGGED, found.id)
+        await session.commit()
+    left = await flagged_deletions_async(engine, FLAGGED)
+    await engine.dispose()
+
+    assert (found.rows, rows, left) == (4, 4, [])

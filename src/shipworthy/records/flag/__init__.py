@@ -24,7 +24,9 @@ if TYPE_CHECKING:
         FlagDeletion,
         FlagRestoreRefused,
         flagged_deletions,
+        flagged_deletions_async,
         restore_flagged,
+        restore_flagged_async,
     )
     from shipworthy.records.flag.marks import ID_COLUMN, FlaggedTable, flagged_tables
     from shipworthy.records.flag.mode import flag_deletions
@@ -43,6 +45,7 @@ __all__ = [
     "flag_deletions",
     "flag_tables",
     "flagged_deletions",
+    "flagged_deletions_async",
     "flagged_tables",
     "include_deleted",
     "plan_of_adoption",
@@ -50,6 +53,7 @@ __all__ = [
     "really_delete",
     "release_flags",
     "restore_flagged",
+    "restore_flagged_async",
 ]
 
 _OFFERED = {
@@ -62,7 +66,14 @@ _OFFERED = {
         "plan_of_release",
         "release_flags",
     ),
-    "listing": ("FlagDeletion", "FlagRestoreRefused", "flagged_deletions", "restore_flagged"),
+    "listing": (
+        "FlagDeletion",
+        "FlagRestoreRefused",
+        "flagged_deletions",
+        "flagged_deletions_async",
+        "restore_flagged",
+        "restore_flagged_async",
+    ),
     "marks": ("ID_COLUMN", "FlaggedTable", "flagged_tables"),
     "mode": ("flag_deletions",),
     "scope": ("include_deleted", "really_delete"),

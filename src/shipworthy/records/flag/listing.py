@@ -12,14 +12,13 @@ from datetime import UTC, datetime
 from typing import Any, Final, final
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
 
 from shipworthy.context import noted
 from shipworthy.errors import Misuse
 from shipworthy.records.flag.marks import ID_COLUMN, FlaggedTable, flagged_tables
 from shipworthy.records.refusals import RecordsRefused
+from shipworthy.records.targets import AsyncTarget, SyncTarget, run_async
 
-FlagTarget = sa.Engine | sa.Connection | Session
 _SHOWN: Final = 3
 
 
@@ -53,7 +52,7 @@ class FlagRestoreRefused(RecordsRefused):
 
 
 def flagged_deletions(
-    target: FlagTarget, flagged: Iterable[str], *, limit: int = 100
+    target: SyncTarget, flagged: Iterable[str], *, limit: int = 100
 ) -> list[FlagDeletion]:
     """Return what is flagged, the newest first, at most `limit` of each table.
 
@@ -79,7 +78,7 @@ def flagged_deletions(
     return sorted(made, key=lambda one: (one.at, one.id), reverse=True)[:limit]
 
 
-def restore_flagged(target: FlagTarget, flagged: Iterable[str], id: str) -> int:  # noqa: A002
+def restore_flagged(target: SyncTarget, flagged: Iterable[str], id: str) -> int:  # noqa: A002
     """Take the flags of a deletion away, in one transaction; returns how many rows live again.
 
     Raises `FlagRestoreRefused` where no row has that id, where a row refers to one that another
@@ -112,6 +111,18 @@ def restore_flagged(target: FlagTarget, flagged: Iterable[str], id: str) -> int:
                 "are"
             )
         return rows
+
+
+async def flagged_deletions_async(
+    target: AsyncTarget, flagged: Iterable[str], *, limit: int = 100
+) -> list[FlagDeletion]:
+    """Return what `flagged_deletions` does."""
+    return await run_async(target, flagged_deletions, flagged, limit=limit)
+
+
+async def restore_flagged_async(target: AsyncTarget, flagged: Iterable[str], id: str) -> int:  # noqa: A002
+    """Do what `restore_flagged` does."""
+    return await run_async(target, restore_flagged, flagged, id)
 
 
 def _time_column(flagged: Iterable[str], table: str) -> str:
@@ -166,7 +177,7 @@ def _utc(value: Any) -> datetime:
 
 
 @contextmanager
-def _working(target: FlagTarget) -> Iterator[sa.Connection]:
+def _working(target: SyncTarget) -> Iterator[sa.Connection]:
     if isinstance(target, sa.Engine):
         with target.begin() as connection:
             yield connection

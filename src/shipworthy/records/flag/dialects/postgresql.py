@@ -171,10 +171,15 @@ END"""
                 f"{SHADOW} TO {name}"
             ),
             FlagStatement(
-                sql=f"ALTER ROLE {name} SET search_path = {SHADOW}, public",
-                undo=f"ALTER ROLE {name} RESET search_path",
+                sql=_here(f"ALTER ROLE {name} IN DATABASE %I SET search_path = {SHADOW}, public"),
+                undo=_here(f"ALTER ROLE {name} IN DATABASE %I RESET search_path"),
             ),
         ]
+
+
+def _here(sql: str) -> str:
+    """Return what runs `sql` with the name of this database for its %I: no other is concerned."""
+    return f"DO $here$BEGIN EXECUTE format($sql${sql}$sql$, current_database()); END$here$"
 
 
 def _concurrently(kind: str, name: str, table: CatalogTable, what: str) -> FlagStatement:
