@@ -163,9 +163,11 @@ def started(
     flags: Sequence[str] = (),
     before: Sequence[str] = (),
     pass_fds: Sequence[int] = (),
+    spare: bool = False,
 ) -> Iterator[Service]:
     """Run `shipworthy run TARGET` in `directory`; what is still running at the end is killed.
 
+    Without a spare process, unlike the default: its start takes CPU from what is tested.
     `flags` are Python's, `before` is a command that runs the command, `pass_fds` stay open in it.
     """
     if settings:
@@ -176,7 +178,12 @@ def started(
     process = subprocess.Popen(
         command,
         cwd=directory,
-        env={**os.environ, "SHIPWORTHY_OPERATIONS__TOKEN": TOKEN, **(environ or {})},
+        env={
+            **os.environ,
+            "SHIPWORTHY_OPERATIONS__TOKEN": TOKEN,
+            "SHIPWORTHY_SERVE__SPARE": str(spare).lower(),
+            **(environ or {}),
+        },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -863,6 +863,41 @@ def test_the_service_can_leave_with_a_reason_of_its_own() -> None:
 BY_SUCCESSOR = {EndReason.REPLACED, EndReason.RECYCLED}
 
 
+def test_it_is_at_rest_when_all_who_are_wanted_serve_and_none_waits_for_newer_code() -> None:
+    """Then a spare may be started: nobody else wants the CPU, and what it imports is of now."""
+    supervision = Supervision(TWO)
+    supervision.begin(0.0)
+    rests = [supervision.at_rest]
+    for generation in (1, 2):
+        supervision.heard(generation, 0.5)
+        supervision.ready(generation, 1.0)
+        rests.append(supervision.at_rest)
+    supervision.exited(1, "signal 9", 2.0, clean=False)
+    rests.append(supervision.at_rest)
+    supervision.ready(3, 3.0)
+    rests.append(supervision.at_rest)
+    supervision.exited(3, "signal 9", 3.5, clean=False)  # the second loss: a pause comes first
+    assert set(supervision.workers) == {2}
+    rests.append(supervision.at_rest)
+
+    assert rests == [False, False, True, False, True, False]
+
+
+def test_a_worker_that_only_has_served_its_time_disturbs_no_rest_and_a_round_does() -> None:
+    """Recycling waits for its interval, for minutes if need be."""
+    supervision = serving(TWO)
+    supervision.recycle(1, "worn", 2.0)
+    supervision.ready(3, 2.5)
+    supervision.exited(1, "code 0", 3.0, clean=True)
+    supervision.recycle(2, "worn", 3.5)
+    waits = supervision.at_rest
+    supervision.changed(4.0)
+    replaces = supervision.at_rest
+    supervision.drain(5.0)
+
+    assert (waits, replaces, supervision.at_rest) == (True, False, False)
+
+
 class Stories(RuleBasedStateMachine):
     """Any order of events: one `Leave`, no start once leaving, an end by the grace period.
 
@@ -1004,6 +1039,15 @@ class Stories(RuleBasedStateMachine):
         held = Counter(w.place for w in workers if w.stage is not Stage.LEAVING)
         retiring = [w for w in workers if w.end in BY_SUCCESSOR]
         assert sum(count - 1 for count in held.values()) + len(retiring) <= 1
+
+    @invariant()
+    def at_rest_nobody_is_missing_or_starts(self) -> None:
+        if self.supervision.at_rest:
+            workers = self.supervision.workers.values()
+            assert not self.supervision.leaving
+            assert not self.supervision.renewing
+            assert not [w for w in workers if w.stage is Stage.STARTING]
+            assert sum(w.stage is Stage.READY for w in workers) == self.supervision.wanted
 
     @invariant()
     def it_leaves_once(self) -> None:

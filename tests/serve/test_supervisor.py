@@ -46,7 +46,8 @@ BOTH = ["draining", "ready"]
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One service for tests that may end its workers and leave it ready with one; exit 0."""
     directory = tmp_path_factory.mktemp("kept")
-    with started(TRIALS, directory=directory, settings=brisk(grace="40s", drain="30s")) as service:
+    settings = brisk(grace="40s", drain="30s")
+    with started(TRIALS, directory=directory, settings=settings, spare=True) as service:
         yield service.until_ready()
         service.signal()
         code = service.ended()
@@ -67,7 +68,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     directory = tmp_path_factory.mktemp("pair")
     (directory / "shop.py").write_text(SHOP)
     settings = brisk() + '[serve]\nwedged = "2s"\nrecycle_interval = "100ms"\n'
-    with started("shop:app", "--workers", "2", directory=directory, settings=settings) as service:
+    two = ("--workers", "2")
+    with started("shop:app", *two, directory=directory, settings=settings, spare=True) as service:
         service.until_ready()
         service.until(lambda: len(service.serving()) == 2)
         yield service

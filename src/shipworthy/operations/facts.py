@@ -61,7 +61,8 @@ class ServiceFacts:
     are to be, `replacing` how many of them are still to be replaced by a successor. `ended` are the
     last ten that ended, the latest first. `listens` are the addresses of the app, one that was
     handed over (systemd) with its name. `limits` says in a line each what the service may use,
-    `resources` how near to its limit each is.
+    `resources` how near to its limit each is. `spare` says whether a process waits to take the
+    place of a worker that is lost: none, warming or warm.
     """
 
     target: str
@@ -75,6 +76,7 @@ class ServiceFacts:
     workers: tuple[WorkerFacts, ...]
     wanted: int = 1
     replacing: int = 0
+    spare: str = "none"
     ended: tuple[EndedFacts, ...] = ()
     listens: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()

@@ -43,6 +43,11 @@ class ServeSettings:
         minimum=0.0,
         maximum=1.0,
     )
+    spare: bool = option(
+        True,  # noqa: FBT003
+        "whether a process waits that has imported the libraries of the application, and takes the "
+        "place of a worker that is lost; not under --reload, and not where memory is scarce",
+    )
     recycle_interval_seconds: float = duration(
         "10s", "from one worker that is recycled, or ended because its loop stands, to the next"
     )

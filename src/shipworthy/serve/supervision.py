@@ -217,6 +217,12 @@ class Supervision:
         """Return how many of them wait for newer code; the others have only served their time."""
         return sum(wish.end is EndReason.REPLACED for wish in self._queue.values())
 
+    @property
+    def at_rest(self) -> bool:
+        """Say whether all who are wanted serve, and nobody waits for newer code."""
+        starts = any(worker.stage is Stage.STARTING for worker in self.workers.values())
+        return self.ever_ready and not (self.leaving or starts or self.renewing or self._missing())
+
     def end_of(self, generation: int) -> EndReason:
         """Return how the worker ends, if it ends now."""
         worker = self.workers[generation]

@@ -17,15 +17,16 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import orjson
 
 from shipworthy import __version__
 from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.errors import ShipworthyError
-from shipworthy.events import Event, Metric, Severity, emit, event
+from shipworthy.events import Event, Measure, Metric, Severity, emit, event
 from shipworthy.lifecycle import (
     Exit,
     LeaveForRecycle,
@@ -62,6 +63,8 @@ from shipworthy.serve.engine import UvicornEngine
 from shipworthy.serve.judge import WorkerSeen
 from shipworthy.serve.order import Order
 from shipworthy.serve.settings import ServeSettings
+from shipworthy.serve.spare import Begun, Spares
+from shipworthy.serve.standby import SpareStage, StandbyRule, has_room
 from shipworthy.serve.supervision import (
     Action,
     Blow,
@@ -102,7 +105,7 @@ _LOSSES = frozenset({EndReason.LOST, EndReason.FAILED, EndReason.WEDGED, EndReas
 _WORKERS = Metric(
     "shipworthy_serve_workers",
     "gauge",
-    "Workers by state: how many are wanted, and how many start, are ready and leave.",
+    "Workers by state: how many are wanted, start, are ready and leave, and spare processes.",
     ("state",),
 )
 _ENDS = Metric(
@@ -121,6 +124,24 @@ class WorkerStarted(Event):
 
     pid: int
     generation: int
+
+
+@event(severity=Severity.INFO)
+class WorkerReady(Event):
+    """A worker process serves; says what its start took, and what of it each step.
+
+    The steps: until our own code runs, or the spare process has heard that it is needed; reading
+    the settings and guarding libraries; importing the application; its own start and the listening.
+    """
+
+    pid: int
+    generation: int
+    spare: bool
+    took_seconds: Annotated[float, Measure]
+    process_seconds: Annotated[float, Measure]
+    configure_seconds: Annotated[float, Measure]
+    import_seconds: Annotated[float, Measure]
+    start_seconds: Annotated[float, Measure]
 
 
 @event(severity=Severity.ERROR)
@@ -274,6 +295,17 @@ class Supervisor:
         self._channels: dict[int, Channel] = {}
         self._seen: dict[int, WorkerSeen] = {}
         self._clean: set[int] = set()
+        # When the start of each that is starting began, and whether it was the spare.
+        self._starts: dict[int, tuple[float, bool]] = {}
+        self._spares = Spares(
+            StandbyRule(
+                kept=self._serve.spare and not rule.waits_for_change,
+                start_seconds=rule.start_seconds,
+            ),
+            lambda: self._start(0, spare=True),
+        )
+        # What the last worker that began to serve had imported from libraries.
+        self._libraries: list[str] = []
         self._reports: dict[int, str] = {}
         self._ended_workers: deque[EndedFacts] = deque(maxlen=_ENDED_KEPT)
         # What the last worker that nobody had told to end has ended of.
@@ -342,6 +374,7 @@ class Supervisor:
                 ticking.cancel()
                 for task in self._tasks:
                     task.cancel()
+                await self._spares.close()
                 await operations.close()
                 if self._notifier is not None:
                     self._notifier.close()
@@ -365,6 +398,7 @@ class Supervisor:
             startup=judge.startup(ever_ready=supervision.ever_ready),
             wanted=supervision.wanted,
             replacing=supervision.replacing,
+            spare=self._spares.stage.value,
             ended=tuple(self._ended_workers),
             listens=self._listens,
             limits=tuple(self._resources.limits.lines()),
@@ -503,6 +537,7 @@ class Supervisor:
     def _replace_all(self) -> None:
         """Begin a round of replacement, of which systemd is told as a reload."""
         self._rounds += 1
+        self._spares.outdated()
         self._do(self._supervision.changed(SYSTEM_CLOCK.now()))
 
     def _want(self, change: Callable[[float], list[Action]]) -> None:
@@ -516,6 +551,7 @@ class Supervisor:
         counts: dict[tuple[str, ...], float]
         counts = {(stage.value,): float(stages.count(stage)) for stage in Stage}
         counts["wanted",] = float(self._supervision.wanted)
+        counts["spare",] = float(self._spares.stage is not SpareStage.NONE)
         return counts
 
     async def _tick(self) -> None:
@@ -530,6 +566,7 @@ class Supervisor:
                     seen.pardon(paused_seconds, now)
             self._duties.do("supervising the workers", self._supervise, now)
             self._duties.do("minding the resources", self._mind_resources, now)
+            self._duties.do("keeping a spare", self._mind_spare, now)
             if os.getpid() == 1:
                 self._duties.do("burying orphans", self._reap, now)
 
@@ -537,7 +574,24 @@ class Supervisor:
         self._do(self._supervision.tick(now, judge.standing(list(self._seen.values()), now)))
 
     def _reap(self, _: float) -> None:
-        _reap_strangers({process.pid for process in self._processes.values()})
+        ours = {process.pid for process in self._processes.values()}
+        _reap_strangers(ours | self._spares.pids)
+
+    def _mind_spare(self, now: float) -> None:
+        """Keep a spare where there is room for one more process of the size of the largest."""
+        memory = next((r for r in self._resources.reports() if r.resource == "memory"), None)
+        largest = max((worker.rss_bytes for worker in self._seen.values()), default=0)
+        self._spares.tick(
+            now,
+            at_rest=self._supervision.at_rest,
+            room=has_room(
+                used=memory.used if memory else None,
+                limit=memory.limit if memory else None,
+                most=self._settings.of(ResourceSettings).memory_warn_ratio,
+                more=largest if self._spares.stage is SpareStage.NONE else 0,
+            ),
+            libraries=self._libraries,
+        )
 
     def _mind_resources(self, now: float) -> None:
         """Have those replaced that hold too much, or leave where no successor fits beside one."""
@@ -582,6 +636,8 @@ class Supervisor:
                 case Leave():
                     if not self._left.done():
                         self._left.set_result(action)
+        if self._supervision.leaving:
+            self._spares.outdated()
         if self._notifier is not None:
             now = SYSTEM_CLOCK.now()
             self._notifier.tell(self._notify_facts(now), now)
@@ -637,12 +693,15 @@ class Supervisor:
 
     async def _attend(self, generation: int) -> None:
         """Start one worker, listen to it until it ends, and say how it ended."""
+        began = SYSTEM_CLOCK.now()
         try:
-            process, ours, watching = await self._start(generation)
+            begun, from_spare = await self._begin(generation)
         except Exception as error:  # noqa: BLE001 - whatever it is, the place must not stay empty
             because = f"no worker process could be started: {error}"
             self._bury(generation, 0, because, clean=False)
             return
+        process, channel, watching = begun.process, begun.channel, begun.watching
+        self._starts[generation] = began, from_spare
         self._processes[generation] = process
         self._seen[generation] = seen = WorkerSeen(
             generation,
@@ -655,7 +714,6 @@ class Supervisor:
             ),
         )
         emit(WorkerStarted, pid=process.pid, generation=generation)
-        channel = await Channel.over(ours)
         self._channels[generation] = channel
         listening = asyncio.create_task(self._listen(generation, channel))
         loop = asyncio.get_running_loop()
@@ -675,14 +733,28 @@ class Supervisor:
         # It may have said goodbye and then been held up by a thread (code 70).
         clean = generation in self._clean and code == Exit.CLEAN
         self._clean.discard(generation)
+        if self._starts.pop(generation, (0.0, False))[1] and not seen.serving:
+            self._spares.failed()
         # Counters must not go backwards when a process ends: its last totals stay.
         self._departed = retired([self._departed, self._snapshots.pop(generation, {})])
         self._bury(generation, process.pid, status, clean=clean)
 
-    async def _start(
-        self, generation: int
-    ) -> tuple[asyncio.subprocess.Process, socket.socket, socket.socket]:
-        """Start a worker process; return it with our ends of its pipe and of its watcher's.
+    async def _begin(self, generation: int) -> tuple[Begun, bool]:
+        """Make the spare a worker where a place is empty, else start a process; say which.
+
+        Who follows one that still serves starts from nothing: there is time, and it is to have
+        the code and the libraries of now.
+        """
+        if not self._supervision.succeeds(generation):
+            spare = await self._spares.take()
+            if spare is not None:
+                wanted = self._supervision.wanted
+                spare.channel.send("serve", generation=generation, workers=wanted)
+                return spare, True
+        return await self._start(generation), False
+
+    async def _start(self, generation: int, *, spare: bool = False) -> Begun:
+        """Start a worker process, or one that may become one.
 
         Raises what the system says, `OSError` where there is no descriptor or process left; then
         nothing is left open.
@@ -706,10 +778,11 @@ class Supervisor:
                 workers=self._supervision.wanted,
                 watch_fd=watched.fileno(),
                 keep_listening=self._keep_listening,
+                spare=spare,
             )
             process = await start_worker(order)
             kept.pop_all()
-        return process, ours, watching
+        return Begun(process, await Channel.over(ours), watching)
 
     def _bury(self, generation: int, pid: int, status: str, *, clean: bool) -> None:
         """Say how a worker ended, keep it among the ended, and do what follows."""
@@ -775,6 +848,8 @@ class Supervisor:
                 self._follow_phase(generation, seen)
             case "ready":
                 seen.serving = True
+                self._libraries = message["libraries"]
+                self._say_started(generation, seen, message["began"])
                 self._do(self._supervision.ready(generation, seen.heard_at))
                 self._say_ready(seen.pid)
             case "failed":
@@ -799,6 +874,20 @@ class Supervisor:
         self._reports[generation] = _in_short(bye["report"])
         if bye["clean"]:
             self._clean.add(generation)
+
+    def _say_started(self, generation: int, seen: WorkerSeen, steps: Sequence[float]) -> None:
+        """State what the start took; `steps` are the times at which its first four ended."""
+        began, spare = self._starts[generation]
+        names = ("process", "configure", "import", "start")
+        took = [max(0.0, round(after - before, 3)) for before, after in pairwise([began, *steps])]
+        emit(
+            WorkerReady,
+            pid=seen.pid,
+            generation=generation,
+            spare=spare,
+            took_seconds=round(seen.heard_at - began, 3),
+            **{f"{name}_seconds": seconds for name, seconds in zip(names, took, strict=True)},
+        )
 
     def _say_ready(self, pid: int) -> None:
         try:

@@ -66,6 +66,7 @@ from shipworthy.serve.by_hand import ByHand
 from shipworthy.serve.channel import Channel, encoded
 from shipworthy.serve.engine import ServerEngine, UvicornEngine
 from shipworthy.serve.order import Order
+from shipworthy.serve.preload import await_call, libraries_loaded
 from shipworthy.serve.protocol import Census
 from shipworthy.serve.settings import ServeSettings
 from shipworthy.serve.supervision import Word
@@ -181,6 +182,7 @@ class _Looks:
 
 def main(text: str) -> int:
     """Run one worker to its end, as `text` orders, and return its exit code."""
+    began = SYSTEM_CLOCK.now()
     faulthandler.enable(all_threads=True)
     _end_with_parent()
     # Ctrl-C reaches the whole foreground group; only the supervisor decides what it means.
@@ -191,6 +193,15 @@ def main(text: str) -> int:
         os.set_inheritable(fd, False)
     os.register_at_fork(before=_Forks().before)
     wire = socket.socket(fileno=order.channel_fd)
+    if order.spare:
+        try:
+            called = await_call(wire, order)
+        except OSError as error:
+            _once(wire, "failed", because=f"a spare could not become a worker: {error}")
+            return Exit.START_FAILED
+        if called is None:
+            return Exit.CLEAN
+        order, began = called, SYSTEM_CLOCK.now()
     sys.path.insert(0, order.directory)
     try:
         settings = load(
@@ -213,7 +224,9 @@ def main(text: str) -> int:
             service=settings.of(ActorSettings).service or order.target.partition(":")[0],
         )
         outbound.install(settings.of(OutboundSettings), settings.of(ResilienceSettings))
+        configured = SYSTEM_CLOCK.now()
         app = load_target(parse_target(order.target))
+        imported = SYSTEM_CLOCK.now()
         settle_logging(started=False)
         if order.survey:
             return _once(wire, "survey", report=survey(app, settings))
@@ -236,6 +249,7 @@ def main(text: str) -> int:
         watched,
         stop_logging=stop_logging,
         keep_listening=order.keep_listening,
+        began=(began, configured, imported),
     )
     loop = _new_loop(settings.of(ServeSettings).loop)
     asyncio.set_event_loop(loop)
@@ -264,9 +278,11 @@ class Worker:
         *,
         stop_logging: Callable[[], None],
         keep_listening: bool = False,
+        began: Sequence[float] = (),
     ) -> None:
         serve = settings.of(ServeSettings)
         self._hardened = hardened
+        self._began = began
         self._stop_logging = stop_logging
         hardened.lead()
         self._shutdown = Shutdown()
@@ -372,7 +388,11 @@ class Worker:
             return Exit.START_FAILED
         self._watch.start()
         self._report()
-        self._channel.send("ready")
+        self._channel.send(
+            "ready",
+            began=[*self._began, SYSTEM_CLOCK.now()],
+            libraries=libraries_loaded(),
+        )
         await told
         await self._drain()
         report = self._reported((await self._stop()).hooks)
