@@ -32,6 +32,13 @@ def test_what_is_missing_is_made_and_nothing_else():
         assert made[2].startswith("ALTER TABLE shipworthy_audit_batches ADD COLUMN header ")
 
 
+def test_an_index_of_positions_is_made_where_entries_have_any():
+    """Elsewhere all of them are 0: it would find nothing, and each write would pay for it."""
+    for dialect in DIALECTS:
+        made = [one for one in make_tables(ALL, dialect) if "entries_position" in one]
+        assert len(made) == (dialect.name == "postgresql")
+
+
 def test_a_value_is_written_as_it_is():
     """A percent sign is not doubled: no driver will halve it."""
     engine = sa.create_engine("sqlite://")
