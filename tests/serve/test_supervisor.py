@@ -418,32 +418,23 @@ def test_one_worker_more_and_one_less(pair: Service) -> None:
 
 
 def test_one_of_two_is_killed_under_load(pair: Service) -> None:
-    """L19: the other serves, what the dead one held is all that is lost, capacity is back soon.
+    """L19: the other serves, what the dead one held is all that is lost, two serve again.
 
-    How long a start takes is measured in the same run, under the same load.
+    How soon is in `flows/test_killed.py`.
     """
     with Load(pair) as load:
-        began = time.monotonic()
-        pair.signal(signal.SIGTTIN)
-        pair.until(lambda: len(pair.serving()) == 3)
-        start_seconds = time.monotonic() - began
-        pair.signal(signal.SIGTTOU)
-        pair.until(lambda: len(pair.status()["workers"]) == 2)
         before = counted(pair.metrics())
         victim, other = pair.serving()
-        killed = time.monotonic()
         os.kill(victim, signal.SIGKILL)
         answer = pair.get("/")
         seen = [counted(pair.metrics())]
         pair.until(lambda: len(set(pair.serving()) - {victim}) == 2)
-        back_seconds = time.monotonic() - killed
         seen.append(counted(pair.metrics()))
 
     assert answer.text == "hello"
     assert other in pair.serving()
     assert len(load.failures) <= 6, load.failures
     assert before <= seen[0] <= seen[1]
-    assert back_seconds < max(1.5, 1.5 * start_seconds + 0.5), (back_seconds, start_seconds)
     pair.until(lambda: pair.status()["ended"][0]["end"] == "lost")
     assert 'shipworthy_serve_worker_ends_total{reason="lost"} 1\n' in pair.metrics()
 
@@ -486,6 +477,7 @@ def test_new_code_that_cannot_start_replaces_nobody(pair: Service) -> None:
     assert pair.status()["replacing"] == 0
     assert pair.status()["ended"][0]["end"] == "failed"
     assert "SyntaxError" in pair.events("serve.replacement_failed")[0]["because"]
+    assert "SyntaxError" in pair.status()["ended"][0]["because"]
 
 
 def test_a_worker_whose_loop_stands_is_replaced_and_the_other_serves(pair: Service) -> None:

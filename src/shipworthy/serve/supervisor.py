@@ -743,9 +743,10 @@ class Supervisor:
         """Make the spare a worker where a place is empty, else start a process; say which.
 
         Who follows one that still serves starts from nothing: there is time, and it is to have
-        the code and the libraries of now.
+        the code and the libraries of now. So does who is one more than before.
         """
-        if not self._supervision.succeeds(generation):
+        follows = self._supervision.workers[generation].restarts > 0
+        if follows and not self._supervision.succeeds(generation):
             spare = await self._spares.take()
             if spare is not None:
                 wanted = self._supervision.wanted
