@@ -11,25 +11,32 @@ against creeping growth; what a guard costs is measured in guards.py.
 import argparse
 import asyncio
 import json
+import logging
+import os
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from statistics import median
 from types import FrameType
 from typing import Any, Self
 
+from cells import CALLS, WORKERS, our_calls, our_scrape, our_worker
 from fastapi import FastAPI, WebSocket
 from hull_arms import hardened
-from rounds import ask, bare, living, take_stdout
+from rounds import ask, bare, bare_of, living, take_stdout
 
 import shipworthy
 from shipworthy.events import Event, emit, event
+from shipworthy.telemetry import AccessLog
+from shipworthy.telemetry.logs import LogLines
 
 BASELINE = Path(__file__).with_name("instructions.json")
 GROWTH_RATIO = 1.05
 # A rare path (a refilled store of ids, a new second) is in few of them, so the median has none.
 TIMES = 31
 
+IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 OURS = str(Path(shipworthy.__file__).parent)
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -115,6 +122,31 @@ def echoing() -> FastAPI:
     return app
 
 
+async def metric_counts() -> dict[str, int]:
+    """Return the instructions of counting, and of a scrape of 16 workers with 100 routes."""
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
+        calls = our_calls(folder)
+        place = Path(folder) / "scrape"
+        place.mkdir()
+        workers = [our_worker(str(place), number) for number in range(WORKERS)]
+        scrape = our_scrape(str(place))
+
+        async def count_and_observe() -> None:
+            calls[CALLS[0]](1)
+            calls[CALLS[2]](1)
+
+        async def scrape_it() -> None:
+            scrape()
+
+        found = {
+            "count and observe": await counted(count_and_observe),
+            "scrape of 16 workers with 100 routes": await counted(scrape_it),
+        }
+        for segment, _ in workers:
+            segment.close()
+        return found
+
+
 async def counts() -> dict[str, int]:
     """Return the instructions of everything that is gated."""
     app = hardened(echoing())
@@ -131,13 +163,26 @@ async def counts() -> dict[str, int]:
     async def state_it() -> None:
         emit(NobodyListens, number=1)
 
-    async with living(app):
+    log = AccessLog(os.open(os.devnull, os.O_WRONLY), human=False)
+    logger = logging.getLogger("bench")
+    logger.propagate, logger.handlers = False, [LogLines(log)]
+
+    async def log_it() -> None:
+        # The part that the caller waits for.
+        logger.warning("sold berth %d", 3, extra={"client": 17, "quay": "north"})
+
+    # One look-up, however many routes there are.
+    many = hardened(bare_of(500))
+    async with living(app), living(many):
         short = await counted(lambda: talk(app, 1))
         long = await counted(lambda: talk(app, 11))
         return {
             "GET request": await counted(lambda: ask(app)),
+            "GET request with 500 routes": await counted(lambda: ask(many)),
             "websocket message": (long - short) // 10,
             "emit without a listener": await counted(state_it),
+            "log record": await counted(log_it),
+            **await metric_counts(),
         }
 
 

@@ -44,6 +44,23 @@ def bare() -> FastAPI:
     return app
 
 
+# An application of a size at which whoever looks for the route again pays for it.
+MANY = 100
+
+
+def bare_of(routes: int, **options: Any) -> FastAPI:
+    """The same with so many routes, of which the last is asked for."""
+    app = FastAPI(**options)
+
+    async def item(item_id: int) -> dict[str, int]:
+        return {"id": item_id}
+
+    for number in range(routes - 1):
+        app.add_api_route(f"/others{number}/{{item_id}}", item)
+    app.add_api_route("/items/{item_id}", item)
+    return app
+
+
 def bare_in_threads() -> FastAPI:
     """The same, written the way most people write it: FastAPI runs a `def` route in a thread."""
     app = FastAPI()

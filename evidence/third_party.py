@@ -149,7 +149,7 @@ def operations(app: App, served: serving.Served) -> dict[str, Any]:
 
 
 _COUNTED = re.compile(
-    r'^shipworthy_web_requests_total\{.*?route="([^"]*)".*?\} (\d+)', re.MULTILINE
+    r'^http_server_request_duration_seconds_count\{.*?http_route="([^"]*)".*?\} (\d+)', re.MULTILINE
 )
 
 
@@ -210,7 +210,7 @@ def _until_in_flight(served: serving.Served) -> None:
     end = time.monotonic() + 10
     while time.monotonic() < end:
         metrics = httpx.get(f"{served.operations}/metrics").text
-        if re.search(r"^shipworthy_web_in_flight(?:\{[^}]*\})? [1-9]", metrics, re.MULTILINE):
+        if re.search(r"^http_server_active_requests\{[^}]*\} [1-9]", metrics, re.MULTILINE):
             return
         time.sleep(0.05)
     raise RuntimeError("the slow request was not seen in flight within 10 s")

@@ -14,8 +14,10 @@ from typing import Any
 import typer.main
 
 import shipworthy
-from shipworthy.events import Metric, declared
-from shipworthy.settings import ENVIRONMENTS, options_of, sections
+from shipworthy.deploy.promql import promql
+from shipworthy.events import Catalogue, Domain, Metric, OneOf, declared, metrics_of
+from shipworthy.serve import service_catalogue
+from shipworthy.settings import ENVIRONMENTS, load, options_of, sections
 from shipworthy.settings.convert import shown
 from shipworthy.settings.declare import Option
 
@@ -61,13 +63,13 @@ def commands_page() -> str:
 
 
 def events_page() -> str:
-    """Return the page of every event and metric."""
+    """Return the page of every event."""
     _import_rooms()
     parts = [
-        "# Events and metrics\n",
+        "# Events\n",
         _NOTE,
         (
-            "## Events\n\nEach becomes a log line with the ids of its request. A *label* has "
+            "Each becomes a log line with the ids of its request. A *label* has "
             "few values, a *measure* is a number to aggregate, the rest is *detail*.\n"
         ),
         "| event | severity | says | fields |\n|---|---|---|---|",
@@ -75,18 +77,74 @@ def events_page() -> str:
     for name, kind in sorted(_ours().items()):
         fields = ", ".join(f"{field.name} ({field.role.value})" for field in kind.schema)
         parts.append(f"| `{name}` | {kind.severity} | {_cell(kind.sentence)} | {fields} |")
-    parts += ["\n## Metrics\n", "| metric | kind | says | labels |\n|---|---|---|---|"]
-    parts += [
-        f"| `{metric.name}` | {metric.kind} | {_cell(metric.help)} | {', '.join(metric.labels)} |"
-        for metric in sorted(_metrics(), key=lambda metric: metric.name)
-    ]
     return "\n".join([*parts, ""])
+
+
+def metrics_page() -> str:
+    """Return the page of every metric: what it counts, and who shows it."""
+    catalogue = _catalogue()
+    parts = [
+        "# Metrics\n",
+        _NOTE,
+        (
+            "What `/metrics` has. A label that may have one of some values names them; any other "
+            "value, and any name beyond the number that is given, is `_other`. What is asked of "
+            "an alert is said in [alerts](alerts.md); how to add metrics of your own in "
+            "[its how-to](../how-to/add-a-business-metric.md).\n"
+        ),
+    ]
+    for metric in sorted(_metrics(), key=lambda metric: metric.name):
+        parts.append(f"## `{metric.name}`\n")
+        unit = f", in {metric.unit}" if metric.unit else ""
+        fold = "" if metric.kind != "gauge" else f"; of several processes the {metric.fold}"
+        parts.append(f"{metric.kind.capitalize()}{unit}{fold}. {_cell(metric.help)}\n")
+        labels = [f"- `{name}`: {_domain(domain)}" for name, domain in metric.labels.items()]
+        parts += ["\n".join(labels) + "\n"] if labels else []
+        if metric.buckets:
+            bounds = ", ".join(f"{bound:.10g}" for bound in metric.buckets)
+            parts.append(f"Buckets: {bounds}.\n")
+        panels = [p.title for p in catalogue.panels.values() if metric in metrics_of(p)]
+        alerts = [a.name for a in catalogue.alerts.values() if metric in metrics_of(a)]
+        if panels:
+            parts.append(f"Shown in: {', '.join(panels)}.\n")
+        if alerts:
+            linked = [f"[{name}](alerts.md#{name.lower()})" for name in alerts]
+            parts.append(f"Asked by: {', '.join(linked)}.\n")
+        if metric.unshown:
+            parts.append(f"Not shown: {metric.unshown}\n")
+    return "\n".join(parts)
+
+
+def alerts_page() -> str:
+    """Return the page of every alert: when, how urgent, why, where to look and what to do."""
+    parts = [
+        "# Alerts\n",
+        _NOTE,
+        (
+            "What somebody is called for, with the objectives of a service whose settings say "
+            "nothing of `[slo]`. *page* wakes somebody, *ticket* is looked at in working hours, "
+            "*info* is only shown. The conditions are in PromQL; without Prometheus the service "
+            "evaluates the same.\n"
+        ),
+    ]
+    for alert in _catalogue().alerts.values():
+        parts.append(f"## {alert.name}\n")
+        waits = f", after {alert.for_seconds:g} s" if alert.for_seconds else ""
+        parts.append(f"*{alert.urgency}*{waits}: {_cell(alert.summary)}.\n")
+        parts.append(f"```text\n{promql(alert.when, window='5m')}\n```\n")
+        parts.append(f"Why\n: {_cell(alert.cause)}\n")
+        parts.append(f"Look\n: {_cell(alert.look)}\n")
+        parts.append(f"Do\n: {_cell(alert.act)}\n")
+        parts.append(f"Try it\n: {_cell(alert.drill)}\n")
+    return "\n".join(parts)
 
 
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "cli.md": commands_page,
     "events.md": events_page,
+    "metrics.md": metrics_page,
+    "alerts.md": alerts_page,
 }
 
 
@@ -133,6 +191,12 @@ def _ours() -> dict[str, Any]:
     return {n: kind for n, kind in declared().items() if kind.__module__.startswith("shipworthy.")}
 
 
+def declared_metrics() -> list[Metric]:
+    """Return every metric of ours."""
+    _import_rooms()
+    return _metrics()
+
+
 def _metrics() -> list[Metric]:
     import sys
 
@@ -145,6 +209,18 @@ def _metrics() -> list[Metric]:
         if isinstance(value, Metric)
     }
     return list(found.values())
+
+
+def _catalogue() -> Catalogue:
+    """Return what is shown of a service that was told nothing."""
+    _import_rooms()
+    return service_catalogue(load(environ={}, directory=FOLDER))
+
+
+def _domain(domain: Domain) -> str:
+    if isinstance(domain, OneOf):
+        return ", ".join(f"`{value}`" for value in domain.values)
+    return f"names that the service gives, at most {domain.most}"
 
 
 def _commands() -> Iterator[tuple[str, dict[str, Any]]]:

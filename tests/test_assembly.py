@@ -26,6 +26,7 @@ from shipworthy.lifecycle import (
     PhaseChanged,
     commit_fence,
 )
+from shipworthy.outbound.metrics import call_ended
 from shipworthy.settings import load
 from shipworthy.telemetry import AccessLog, install_logging
 from shipworthy.web import AppLifespan
@@ -431,9 +432,21 @@ def test_the_access_line_and_the_metrics_are_there_by_default(tmp_path, capfd):
     assert answer.headers["x-request-id"] in line
     assert '"route":"/who"' in line
     snapshot = app.registry.snapshot()
-    assert snapshot["shipworthy_web_requests_total"]["sets"] == [(["GET", "/who", "200"], [1.0])]
-    assert snapshot["shipworthy_web_in_flight"]["sets"] == [([], [0.0])]
+    ((labels, numbers),) = snapshot["http_server_request_duration_seconds"]["sets"]
+    assert (labels, sum(numbers[:-1])) == (["GET", "/who", "200"], 1.0)
+    assert snapshot["http_server_active_requests"]["sets"] == [(["GET"], [0.0])]
     assert "process_cpu_seconds_total" in snapshot
+
+
+def test_calls_to_other_services_are_counted_beside_the_requests(settled):
+    """By address, method and status, whichever of the process's requests or jobs made them."""
+    app = harden(service(), settings=settled())
+
+    call_ended("api.example.org", "GET", 200, 0.2)
+
+    ((labels, numbers),) = app.registry.snapshot()["http_client_request_duration_seconds"]["sets"]
+    assert labels == ["api.example.org", "GET", "200"]
+    assert (sum(numbers[:-1]), numbers[-1]) == (1.0, 0.2)
 
 
 def test_the_application_has_its_components_from_its_start_to_its_end(settled):
@@ -661,8 +674,8 @@ def test_what_is_hardened_behind_a_middleware_is_guarded_once(settled):
         assert client.get("/livez").text == "ok\n"
         assert len(answer.headers.get_list("x-request-id")) == 1
 
-    requests = "shipworthy_web_requests_total"
-    assert len(outer.registry.snapshot()[requests]["sets"]) == 2
+    requests = "http_server_request_duration_seconds"
+    assert len(outer.registry.snapshot()[requests]["sets"]) == 1
     assert not inner.registry.snapshot().get(requests, {"sets": []})["sets"]
 
 

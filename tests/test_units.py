@@ -5,7 +5,7 @@ from hypothesis import given, strategies as st
 
 from shipworthy.errors import UnitInvalid
 from shipworthy.units import (
-    Rate,
+    Frequency,
     format_duration,
     format_rate,
     format_size,
@@ -156,12 +156,12 @@ def test_what_is_no_size_is_refused_with_what_to_write(text, because):
 @pytest.mark.parametrize(
     ("text", "rate"),
     [
-        ("10/second", Rate(10, 1.0)),
-        ("10/minute", Rate(10, 60.0)),
-        ("1000 / hour", Rate(1000, 3600.0)),
-        ("5/day", Rate(5, 86400.0)),
-        ("100/30s", Rate(100, 30.0)),
-        ("3/60s", Rate(3, 60.0)),
+        ("10/second", Frequency(10, 1.0)),
+        ("10/minute", Frequency(10, 60.0)),
+        ("1000 / hour", Frequency(1000, 3600.0)),
+        ("5/day", Frequency(5, 86400.0)),
+        ("100/30s", Frequency(100, 30.0)),
+        ("3/60s", Frequency(3, 60.0)),
     ],
 )
 def test_a_rate_is_so_many_in_so_long(text, rate):
@@ -172,15 +172,15 @@ def test_a_rate_is_so_many_in_so_long(text, rate):
 @given(st.integers(1, 10**15 - 1), durations.filter(lambda seconds: seconds > 0))
 def test_a_written_rate_is_read_back_exactly(count, per_seconds):
     """Every rate that is written means the same rate."""
-    rate = Rate(count, per_seconds)
+    rate = Frequency(count, per_seconds)
 
     assert parse_rate(format_rate(rate)) == rate
 
 
 def test_a_rate_is_written_with_a_word_where_one_fits():
     """10/minute says more than 10/60s."""
-    assert format_rate(Rate(10, 60.0)) == "10/minute"
-    assert format_rate(Rate(10, 30.0)) == "10/30s"
+    assert format_rate(Frequency(10, 60.0)) == "10/minute"
+    assert format_rate(Frequency(10, 30.0)) == "10/30s"
 
 
 @pytest.mark.parametrize("text", ["10", "0/minute", "-1/minute", "many/minute", "/minute", ""])

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final, final
@@ -10,6 +11,7 @@ from typing import Any, Final, final
 from typing_extensions import override
 
 from shipworthy.audit import (
+    AUDIT_SHOWN,
     AuditSettings,
     LedgerSettings,
     TrailWatch,
@@ -21,10 +23,11 @@ from shipworthy.audit import (
 )
 from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.context import log_fields
-from shipworthy.db import DbSettings, Prober, db_metrics
+from shipworthy.db import DB_SHOWN, DbSettings, Prober, db_metrics
 from shipworthy.errors import SettingsInvalid
-from shipworthy.events import Event, listen
+from shipworthy.events import CATALOGUE, Catalogue, Event, emit, listen
 from shipworthy.lifecycle import (
+    LIFECYCLE_SHOWN,
     Check,
     Component,
     DrainFacts,
@@ -33,20 +36,29 @@ from shipworthy.lifecycle import (
     Phase,
     Signal,
     also_on,
+    lifecycle_metrics,
 )
-from shipworthy.records import TrashSettings, flag_tables, records_metrics
+from shipworthy.outbound import CALL_SECONDS, OUTBOUND_SHOWN, observe_calls
+from shipworthy.records import RECORDS_SHOWN, TrashSettings, flag_tables, records_metrics
 from shipworthy.redact import redact
-from shipworthy.resilience import ResilienceSettings, resilience_metrics
+from shipworthy.resilience import RESILIENCE_SHOWN, ResilienceSettings, resilience_metrics
 from shipworthy.settings import Loaded, load
 from shipworthy.telemetry import (
+    COUNTING_SHOWN,
+    LOG_SHOWN,
+    PROCESS,
+    AccessLog,
+    ForeignMetrics,
     LogSettings,
     Registry,
+    installed_log,
     log_metrics,
     logging_installed,
     open_log,
     process_metrics,
 )
 from shipworthy.web import (
+    WEB_SHOWN,
     Access,
     ActorFinder,
     ActorSettings,
@@ -54,6 +66,7 @@ from shipworthy.web import (
     AppLifespan,
     Call,
     Correlation,
+    CountedTwice,
     DoorGuard,
     DrainGate,
     EventStreams,
@@ -65,16 +78,20 @@ from shipworthy.web import (
     Problems,
     Receive,
     Replay,
+    RequestMetrics,
     Scope,
     Send,
+    SloSettings,
     WebSettings,
     WsgiApp,
     asgi_of,
     ask,
+    counted_twice,
     framework_of,
+    meant,
     observe,
     owner_finder,
-    route_finder,
+    routes_of,
     speak_lifespan,
 )
 
@@ -95,6 +112,25 @@ def harden(app: Any, *, settings: Loaded | None = None) -> "Hardened":
     if settings is not None:
         app.settle(settings)
     return app
+
+
+def rooms_catalogue(settings: Loaded | None = None) -> Catalogue:
+    """Return what our rooms show, the objectives of the settings, and all that was declared.
+
+    Not here: the workers of a service that is `run` (`serve`). Raises `SettingsInvalid` for
+    objectives that cannot be, `ValueError` where the service declares another thing by one of our
+    names.
+    """
+    objectives = (settings or load()).of(SloSettings)
+    refused = objectives.refusals("")
+    if refused:
+        raise SettingsInvalid(refused)
+    found = Catalogue()
+    found.add(*WEB_SHOWN, *objectives.objectives(), *DB_SHOWN, *RESILIENCE_SHOWN)
+    found.add(*LIFECYCLE_SHOWN, *AUDIT_SHOWN, *RECORDS_SHOWN, *LOG_SHOWN)
+    found.add(*OUTBOUND_SHOWN, *COUNTING_SHOWN)
+    found.add(*CATALOGUE.everything())
+    return found
 
 
 @final
@@ -160,6 +196,11 @@ class Hardened:
         """
         return self._hull.follow(phase)
 
+    @property
+    def counted_twice(self) -> tuple[str, ...]:
+        """Say who else counts the requests, a sentence each; known once it has started."""
+        return self._hull.counted_twice
+
     async def break_off(self) -> None:
         """Answer the calls that were cancelled and go on all the same; takes 0.2 s at most."""
         await self._hull.break_off()
@@ -205,6 +246,9 @@ class _Hull:
         self._sealer = sealing_component(settings.of(LedgerSettings), databases)
         now = SYSTEM_CLOCK.now
         observe(app)
+        self.app = app
+        # Who else counts the requests, a sentence each; not known before it has started.
+        self.counted_twice: tuple[str, ...] = ()
         if framework_of(app).kind == "wsgi":
             self.served: App = WsgiApp(app, threads=web.wsgi_threads)
         else:
@@ -214,21 +258,10 @@ class _Hull:
         self.led = False
         self._told_to_stop = False
         self._leaving: asyncio.Task[None] | None = None
-        self.registry = Registry()
-        process_metrics(self.registry)
-        for metric, read in (
-            *resilience_metrics(),
-            *db_metrics(),
-            *binding_metrics(),
-            *coverage_metrics(),
-            *ledger_metrics(),
-            *records_metrics(),
-        ):
-            keep = self.registry.gauge if metric.kind == "gauge" else self.registry.running_total
-            keep(metric, read=read)
-        self._log = log = open_log(settings.of(LogSettings)) if web.access_log else None
-        if log is not None:
-            log_metrics(self.registry, log)
+        self.registry = self._new_registry()
+        # Held by us alone: calls are counted for as long as there is somebody to show them.
+        self._count_call = _call_counter(self.registry)
+        self._log = log = _access_log(self.registry, settings)
         _tell_logging()
         self.in_flight = InFlight(now=now)
         self._gate = DrainGate(
@@ -255,8 +288,9 @@ class _Hull:
         )
         self._keys = self._idempotency(settings)
         actors = settings.of(ActorSettings)
-        route_of = route_finder(app)
-        facts = ActorFinder(actors, route_of)
+        routes = routes_of(app)
+        facts = ActorFinder(actors, routes.template)
+        metrics = RequestMetrics(self.registry, self.in_flight.calls)
         # Of the whole process, and once: engines are not of one application.
         bind_engines(self._audit, service=actors.service)
         flag_tables(settings.of(TrashSettings))
@@ -264,6 +298,7 @@ class _Hull:
             mode=web.problems,
             development=settings.environment == "development",
             leaving=lambda: self._gate.leaving,
+            failed=metrics.failed,
         )
         self._streams = EventStreams(self.in_flight.calls)
         self.line = Line(
@@ -272,9 +307,9 @@ class _Hull:
             (
                 Correlation(facts),
                 Access(
-                    self.registry,
-                    log,
-                    in_flight=self.in_flight.__len__,
+                    metrics,
+                    log if web.access_log else None,
+                    meant=partial(meant, routes),
                     now=now,
                     asks_always=facts.asks_always,
                 ),
@@ -286,9 +321,29 @@ class _Hull:
                 *self._replay(settings),
             ),
             answers=self._problems,
-            route_of=route_of,
+            route_of=routes.template,
             now=now,
         )
+
+    def _new_registry(self) -> Registry:
+        """Return the metrics of the rooms, of the application, and of its `prometheus_client`."""
+        registry = Registry()
+        process_metrics(registry)
+        for metric, read in (
+            # It is made later, and anew for each lifespan.
+            *lifecycle_metrics(lambda: self.lifecycle.health()),  # noqa: PLW0108
+            *resilience_metrics(),
+            *db_metrics(),
+            *binding_metrics(),
+            *coverage_metrics(),
+            *ledger_metrics(),
+            *records_metrics(),
+        ):
+            keep = registry.gauge if metric.kind == "gauge" else registry.running_total
+            keep(metric, read=read)
+        registry.join(PROCESS)
+        registry.join(ForeignMetrics(registry.names, now=SYSTEM_CLOCK.now))
+        return registry
 
     def _door(self, app: Any, web: WebSettings, databases: DbSettings) -> tuple[DoorGuard, ...]:
         """Return the door, none where it is off or no request could need it.
@@ -375,9 +430,17 @@ class _Hull:
                 self.lifecycle,
                 receive,
                 send,
-                before_ready=partial(self._probes.find_owned, scope.get("state")),
+                before_ready=partial(self._started, scope.get("state")),
                 before_stop=self._drained,
             )
+
+    async def _started(self, state: dict[str, Any] | None) -> None:
+        """Look at the application once it has started, which is when it is what it will be."""
+        if not self.counted_twice:
+            self.counted_twice = counted_twice(self.app)
+            for what in self.counted_twice:
+                emit(CountedTwice, what=what)
+        await self._probes.find_owned(state)
 
     async def _marked(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the application as from within our line."""
@@ -485,6 +548,28 @@ class _Hull:
             interval_seconds=self._settings.check_interval_seconds,
             timeout_seconds=seconds,
         )
+
+
+def _access_log(registry: Registry, settings: Loaded) -> AccessLog | None:
+    """Return where access lines go, None where there are none; what it drops is counted."""
+    # The one of standard logging where that is ours: a file has one writer in each process.
+    log = installed_log()
+    if log is None and settings.of(WebSettings).access_log:
+        log = open_log(settings.of(LogSettings), environment=settings.environment)
+    if log is not None:
+        log_metrics(registry, log)
+    return log
+
+
+def _call_counter(registry: Registry) -> Callable[[str, str, str, float], None]:
+    """Return what counts calls to other services, for as long as somebody holds it."""
+    seconds_of = registry.histogram(CALL_SECONDS).cell
+
+    def count(address: str, method: str, status: str, seconds: float) -> None:
+        seconds_of(address, method, status).observe(seconds)
+
+    observe_calls(count)
+    return count
 
 
 async def _at_once() -> None:

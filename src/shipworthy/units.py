@@ -26,8 +26,8 @@ _LIMIT = 1e15
 
 @final
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """So many in so long: `Rate(10, 60.0)` is ten a minute."""
+class Frequency:
+    """So many in so long: `Frequency(10, 60.0)` is ten a minute."""
 
     count: int
     per_seconds: float
@@ -78,7 +78,7 @@ def format_size(size: int) -> str:
     return f"{size}B"
 
 
-def parse_rate(text: str) -> Rate:
+def parse_rate(text: str) -> Frequency:
     """Return what "10/minute" or "100/30s" means; raises `UnitInvalid`."""
     count, slash, period = (part.strip() for part in text.partition("/"))
     if not slash or not re.fullmatch("[0-9]{1,15}", count) or int(count) == 0:
@@ -97,10 +97,10 @@ def parse_rate(text: str) -> Rate:
             f"{_shown(text)} has no known period: write {count}/second, {count}/minute, "
             f"{count}/hour, {count}/day, or a length of time as in {count}/30s"
         )
-    return Rate(int(count), seconds)
+    return Frequency(int(count), seconds)
 
 
-def format_rate(rate: Rate) -> str:
+def format_rate(rate: Frequency) -> str:
     """Write a rate as "10/minute", or as "100/30s" where no word fits."""
     for word, seconds in _PERIODS.items():
         if rate.per_seconds == seconds:

@@ -506,7 +506,7 @@ def test_the_collector_may_return_a_connection_inside_the_lock(tmp_path, monkeyp
 
         thread = threading.Thread(target=collect, daemon=True)
         thread.start()
-        thread.join(5)
+        thread.join(30)  # it goes through all that this process holds
         ended = not thread.is_alive()
         if ended:
             engine.connect().close()

@@ -440,7 +440,7 @@ def program(*, port: int, ops_port: int) -> str:
 def requests(running: Running) -> float:
     """Return how many requests the service counted."""
     counted = re.findall(
-        r"^shipworthy_web_requests_total\{.*\} (\S+)$",
+        r"^http_server_request_duration_seconds_count\{.*\} (\S+)$",
         get(f"{running.operations}/metrics"),
         re.MULTILINE,
     )

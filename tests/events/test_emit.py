@@ -6,7 +6,7 @@ from typing import Annotated
 
 import pytest
 
-from shipworthy.events import Event, Label, declare, emit, event, listen
+from shipworthy.events import Event, Label, emit, event, facts, listen
 
 emit_module = sys.modules["shipworthy.events.emit"]
 
@@ -28,8 +28,8 @@ class ShipLeft(Event):
 @pytest.fixture(autouse=True)
 def nobody_else_listens(monkeypatch):
     """Whoever listens to everything since an earlier test is not part of these."""
-    monkeypatch.setattr(declare, "STANDING", [])
-    monkeypatch.setattr(emit_module, "STANDING", declare.STANDING)
+    monkeypatch.setattr(facts, "STANDING", [])
+    monkeypatch.setattr(emit_module, "STANDING", facts.STANDING)
     for kind in (ShipArrived, ShipLeft):
         monkeypatch.setattr(kind, "listeners", ())
 

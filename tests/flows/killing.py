@@ -159,7 +159,7 @@ def kill_one(service: "Service") -> Killed:
     started = service.events("serve.worker_ready")[before]
     return Killed(
         victim=victim,
-        successor=started["pid"],
+        successor=started["worker_pid"],
         killed_at=killed_at,
         noticed_seconds=noticed_seconds,
         back_seconds=back_seconds,

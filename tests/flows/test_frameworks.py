@@ -62,8 +62,9 @@ CASES = {
     "Starlette with Flask": Case(
         target="on_flask.py:mounted",
         below="/old",
-        template="/items/<int:item>",  # Flask's own word, which knows of no mount
+        template="/old/items/<int:item>",  # Flask's own word, below its mount
         no_page="/old/{path}",
+        boom="/old/boom",
         missing=("text/html; charset=utf-8", "<!doctype html>\n<html lang=en>\n<title>404 "),
     ),
     "FastAPI with FastAPI": Case(
@@ -115,8 +116,10 @@ def test_an_unchanged_application_is_served_whole(name: str, tmp_path: Path) -> 
     assert "s3cret" not in broken.text
     assert parts == ["one\n", "two\n"]
     for route, status in ((case.template, 200), (case.no_page, 404), (case.boom, 500)):
-        labels = f'method="GET",route="{route}",status="{status}"'
-        assert f"shipworthy_web_requests_total{{{labels}}} " in metrics
+        labels = (
+            f'http_request_method="GET",http_route="{route}",http_response_status_code="{status}"'
+        )
+        assert f"http_server_request_duration_seconds_count{{{labels}}} " in metrics
     assert "slow" in last.text
     assert last.headers["connection"] == "close"
     assert code == 0

@@ -67,7 +67,7 @@ def _answers(service: Service, worker: int, counts: list[float]) -> bool:
     """Scrape once more, and say whether many requests came since and the worker answered some."""
     counts.append(counted(service.metrics()))
     found = {one["pid"]: one["requests"] for one in service.status()["workers"]}
-    return counts[-1] >= counts[0] + 500 and found[worker] > 0
+    return counts[-1] >= counts[0] + 500 and found.get(worker, 0) > 0
 
 
 def test_a_spare_that_cannot_become_a_worker_is_followed_by_a_start_from_nothing(

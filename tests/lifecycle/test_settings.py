@@ -1,8 +1,12 @@
 """The section `lifecycle` and what follows from it."""
 
+from pathlib import Path
+
 import pytest
 
+from shipworthy.errors import SettingsInvalid
 from shipworthy.lifecycle import DrainRule, LifecycleSettings
+from shipworthy.settings import load
 
 
 def test_the_rule_takes_every_time_from_the_settings() -> None:
@@ -24,6 +28,15 @@ def test_the_rule_takes_every_time_from_the_settings() -> None:
         cancel_seconds=4.0,
         stop_seconds=5.0,
     )
+
+
+def test_a_check_is_asked_often_enough_that_silence_is_an_alarm(tmp_path: Path) -> None:
+    """HealthCheckStale fires after 15 minutes, and would always."""
+    asked = {"SHIPWORTHY_LIFECYCLE__CHECK_INTERVAL": "10m"}
+    kept = load(environ=asked, directory=tmp_path).of(LifecycleSettings)
+    assert kept.check_interval_seconds == 600.0
+    with pytest.raises(SettingsInvalid, match="check_interval"):
+        load(environ={"SHIPWORTHY_LIFECYCLE__CHECK_INTERVAL": "16m"}, directory=tmp_path)
 
 
 @pytest.mark.parametrize("lame_duck_seconds", [0.0, 5.0], ids=["development", "production"])

@@ -11,6 +11,7 @@ import pytest
 
 from operations.shop import deleted_client
 from shipworthy.errors import ShipworthyError
+from shipworthy.events import Metric
 from shipworthy.lifecycle import Answer
 from shipworthy.operations import (
     Action,
@@ -26,7 +27,8 @@ from shipworthy.operations import (
     WorkerFacts,
     operations_app,
 )
-from shipworthy.settings import Secret, Value
+from shipworthy.settings import Secret, ShownValue
+from shipworthy.telemetry import Registry, Snapshot
 
 TOKEN = "correct-horse-battery-staple-42"
 SCRAPE_TOKEN = "only-metrics-may-be-read-with-me"
@@ -124,9 +126,11 @@ class OneProcessService:
         """Return what was set."""
         return self.known
 
-    async def metrics(self) -> bytes:
+    async def metrics(self) -> Sequence[Snapshot]:
         """Return one gauge."""
-        return b"# TYPE up gauge\nup 1\n"
+        registry = Registry()
+        registry.gauge(Metric("up", "gauge", "Up."), read=lambda: 1.0)
+        return [{"up": registry.snapshot()["up"]}]
 
     async def requests(self) -> Sequence[Mapping[str, Any]]:
         """Return the one request that is always in flight."""
@@ -176,7 +180,7 @@ class Connect(Protocol):
         signed: bool = False,
         host: str = "127.0.0.1",
         allowed_hosts: tuple[str, ...] = (),
-        values: Sequence[Value] = (),
+        values: Sequence[ShownValue] = (),
         endpoints: Sequence[Endpoint] = (),
         actions: Sequence[Action] = (),
     ) -> AbstractAsyncContextManager[httpx.AsyncClient]: ...
@@ -215,7 +219,7 @@ def connect(service: OneProcessService) -> Connect:
         signed: bool = False,
         host: str = "127.0.0.1",
         allowed_hosts: tuple[str, ...] = (),
-        values: Sequence[Value] = (),
+        values: Sequence[ShownValue] = (),
         endpoints: Sequence[Endpoint] = (),
         actions: Sequence[Action] = (),
     ) -> AbstractAsyncContextManager[httpx.AsyncClient]:

@@ -15,7 +15,7 @@ from shipworthy.operations.endpoint import BODY_LIMIT_BYTES, told
 from shipworthy.operations.occurrences import OperatorCommanded, OperatorRefused
 from shipworthy.operations.openapi import PROBLEM_SCHEMA
 from shipworthy.operations.settings import OperationsSettings
-from shipworthy.settings import Value
+from shipworthy.settings import ShownValue
 
 pytestmark = pytest.mark.anyio
 
@@ -85,12 +85,19 @@ async def test_a_probe_bound_elsewhere_keeps_the_reason_to_itself(connect, servi
 
 
 async def test_metrics_are_open_on_loopback(connect):
-    """A scraper on the same machine needs no token, and gets the Prometheus text type."""
+    """A scraper on the same machine needs no token, and gets the format it prefers."""
     async with connect() as client:
-        response = await client.get("/metrics")
+        plain = await client.get("/metrics")
+        opened = await client.get(
+            "/metrics",
+            headers={"Accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"},
+        )
 
-    assert response.text == "# TYPE up gauge\nup 1\n"
-    assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert plain.text == "# HELP up Up.\n# TYPE up gauge\nup 1\n"
+    assert plain.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert opened.text == plain.text + "# EOF\n"
+    assert opened.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert "Accept" in opened.headers["vary"].title()
 
 
 async def test_metrics_bound_elsewhere_need_a_token(connect, scrape_token):
@@ -281,7 +288,7 @@ async def test_every_answer_carries_the_same_headers(connect, path):
 
 async def test_the_settings_in_force_are_shown_with_their_origin(connect):
     """The API tells each value as it may be shown, and where it came from."""
-    value = Value(key="serve.port", shown="8000", origin="default")
+    value = ShownValue(key="serve.port", shown="8000", origin="default")
 
     async with connect(signed=True, values=[value]) as client:
         response = await client.get("/api/config")

@@ -273,3 +273,16 @@ def test_a_resource_that_is_not_known_has_no_line(facts):
     assert (
         "processes:usedRatio" not in health_document(given, now_wall=NOW, detailed=True)["checks"]
     )
+
+
+def test_what_workers_remark_is_a_note_that_changes_no_judgement(facts):
+    """Said once, however many workers say it, and only to who may know how we are built."""
+    worker = facts.workers[0]
+    remarking = replace(worker, health={**worker.health, "remarks": ("x counts too",)})
+    given = replace(facts, workers=(remarking, replace(remarking, pid=worker.pid + 1)), wanted=2)
+
+    document = health_document(given, now_wall=NOW, detailed=True)
+
+    assert document["notes"].count("x counts too") == 1
+    assert "notes" not in health_document(given, now_wall=NOW, detailed=False)
+    assert "x counts too" not in str(document["checks"])

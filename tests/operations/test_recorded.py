@@ -4,7 +4,7 @@ import anyio
 import pytest
 
 from operations.shop import everything, settings
-from shipworthy.operations import RecordedApi, TrailBusy
+from shipworthy.operations import RecordedApi, TrailBusy, recorded_metrics
 from shipworthy.operations.recorded import AT_ONCE
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -68,3 +68,18 @@ async def test_more_questions_than_are_answered_at_once_are_told_to_come_again(s
         begun.set()
 
     assert await api.work("", lambda engine: engine.dialect.name) == "sqlite"
+
+
+async def test_what_is_found_by_a_look_is_counted_by_this_process(connect, shop):
+    """No worker has seen it: without these, alerts on deletions and restores would hear of none."""
+
+    def found() -> float:
+        counted = {metric.name: read() for metric, read in recorded_metrics()}
+        return counted["shipworthy_trash_deletions_total"][()]
+
+    before = found()
+    async with connect(signed=True, endpoints=everything(shop)) as client:
+        answer = await client.get("/api/trash")
+
+    assert answer.json()["deletions"] != []
+    assert found() > before

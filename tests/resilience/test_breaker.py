@@ -120,6 +120,18 @@ def test_metrics_only_says_that_it_would_have_opened(
     assert target.statistics().opened_total == 0
 
 
+def test_an_outage_is_one_opening(clock: ManualClock) -> None:
+    """However often its trial calls fail: what opens again and again works in between."""
+    target = breaker(clock)
+    open_it(target)
+    for _ in range(8):
+        clock.advance(target.statistics().retry_after_seconds)
+        call(target, Ended.REFUSED)
+
+    assert target.statistics().state is BreakerState.OPEN
+    assert target.statistics().opened_total == 1
+
+
 def test_statistics_tell_the_window_and_the_totals(clock: ManualClock) -> None:
     """What a page about the breaker shows."""
     target = breaker(clock)

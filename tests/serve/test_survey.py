@@ -19,6 +19,8 @@ def test_dry_run_says_what_would_be_done_and_serves_nothing(run: Run, tmp_path: 
         "print('welcome')\nimport sqlalchemy as sa\nfrom fastapi import FastAPI\n"
         "engine = sa.create_engine('sqlite:///shop.db')\n"
         "other = sa.create_engine('postgresql+psycopg://shop:s3cret@db/shop')\napp = FastAPI()\n"
+        "from starlette_exporter import PrometheusMiddleware\n"
+        "app.add_middleware(PrometheusMiddleware)\n"
     )
     with run("shop:app", "--dry-run", "--json") as service:
         code = service.ended()
@@ -34,4 +36,6 @@ def test_dry_run_says_what_would_be_done_and_serves_nothing(run: Run, tmp_path: 
     assert {"guard": "problems", "mode": "enforce"} in report["guards"]
     assert {"guard": "database", "mode": "enforce"} in report["guards"]
     assert report["not_done"]
+    (counted_twice,) = report["counted_twice"]
+    assert counted_twice.startswith("starlette-exporter ")
     assert "answers at" not in service.err

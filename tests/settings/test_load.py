@@ -3,7 +3,7 @@
 import pytest
 
 from shipworthy.errors import SettingsInvalid
-from shipworthy.settings import Value, load
+from shipworthy.settings import ShownValue, load
 
 
 @pytest.fixture
@@ -78,7 +78,9 @@ def test_a_secret_file_is_named_as_the_origin(loaded, tmp_path, door):
     )
 
     assert found.of(door).token.reveal() == "hunter2"
-    assert Value("door.token", "set, 7 characters", "SHIPWORTHY_DOOR__TOKEN_FILE") in found.values
+    assert (
+        ShownValue("door.token", "set, 7 characters", "SHIPWORTHY_DOOR__TOKEN_FILE") in found.values
+    )
 
 
 def test_every_value_is_listed_with_what_is_shown_of_it(loaded):

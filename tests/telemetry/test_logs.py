@@ -7,18 +7,20 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
 
 from shipworthy.context import RequestRecord, request_scope
-from shipworthy.events import Event, Label, Severity, emit, event
+from shipworthy.events import Event, Label, Severity, declared, emit, event
 from shipworthy.settings import load
 from shipworthy.telemetry import (
     AccessLog,
     LogSettings,
     install_logging,
+    installed_log,
     logging_installed,
     open_log,
     settle_logging,
@@ -53,10 +55,12 @@ class Heard:
 
     def text(self) -> str:
         self.uninstall()
-        assert self.access.close(5)
-        os.close(self.writer)
-        with os.fdopen(self.reader, "rb") as reader:
-            return reader.read().decode()
+        with os.fdopen(self.reader, "rb") as reader, ThreadPoolExecutor(1) as beside:
+            said = beside.submit(reader.read)  # a long line does not fit into the pipe
+            closed = self.access.close(5)
+            os.close(self.writer)
+            assert closed
+            return said.result().decode()
 
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.text().splitlines()]
@@ -186,6 +190,84 @@ def test_secrets_are_not_written(extra: dict[str, Any]) -> None:
     assert "***" in text
 
 
+@pytest.mark.parametrize("before", range(8192 - 40, 8192, 3))
+def test_no_cut_goes_through_a_secret(before: int) -> None:
+    """A text is redacted first and cut then, a stack too: half a key is not known as one."""
+    secret = "AKIAQ7WM2XK9TR4BN6VC"
+    heard = Heard()
+
+    try:
+        raise LookupError(f"{secret} {'x' * (before - 100)}")
+    except LookupError:
+        logging.getLogger("app").exception(
+            "%s %s", "x" * before, secret, extra={"a": f"{'y' * before} {secret}"}
+        )
+
+    text = heard.text()
+    assert not any(secret[:length] in text or secret[-length:] in text for length in (6, 10, 20))
+
+
+def test_what_is_added_to_a_line_is_bounded_together() -> None:
+    """Many long texts in one record: the line stays in bounds, the first of them are whole."""
+    heard = Heard()
+
+    texts = {f"text {number}": "x" * 8000 for number in range(40)}
+    logging.getLogger("app").warning("long", extra={"all": [texts, texts]})
+
+    (line,) = heard.lines()
+    assert len(json.dumps(line)) < 100_000
+    assert line["all"][0]["text 0"] == "x" * 8000
+    assert "text 39" not in line["all"][1]
+
+
+def test_a_line_that_cannot_be_made_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of ours is told in the place of the line, and not by a line that fails again."""
+    heard = Heard()
+    monkeypatch.setattr("shipworthy.telemetry.logs.redact", lambda _: 1 / 0)
+
+    logging.getLogger("app").warning("fine")
+
+    (line,) = heard.lines()
+    assert (line["error_type"], line["logger"]) == ("ZeroDivisionError", "app")
+
+
+def test_every_line_for_programs_says_where_it_is_from() -> None:
+    """Process, service and environment; what an application calls so keeps its value."""
+    reader, writer = os.pipe()
+    log = open_log(LogSettings(service="shop"), environment="staging", stream_fd=writer)
+    uninstall = install_logging(log, level="info")
+    installed = installed_log()
+
+    logging.getLogger("app").info("hello", extra={"pid": 7, "env": "mine"})
+    emit(LanternLit, place="quay")
+    uninstall()
+    assert log.close(5)
+
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        first, second = (json.loads(row) for row in pipe.read().splitlines())
+    assert installed is log
+    for line in (first, second):
+        assert (line["pid"], line["service"], line["env"]) == (os.getpid(), "shop", "staging")
+    assert (first["pid_"], first["env_"]) == (7, "mine")
+
+
+def test_a_log_goes_to_the_file_that_the_settings_name(tmp_path: Path) -> None:
+    """JSON by itself, text where that is asked for; put aside by size."""
+    path = tmp_path / "app.log"
+    for wanted, begins in (("auto", "{"), ("text", "1")):
+        chosen = LogSettings(file=str(path), format=wanted, rotate_size_bytes=200, keep=2)  # type: ignore[arg-type]
+        log = open_log(chosen)
+        uninstall = install_logging(log, level="info")
+        for _ in range(10):
+            logging.getLogger("app").info("one of ten lines that do not fit into two hundred bytes")
+        uninstall()
+        assert log.close(5)
+        assert log.human is (wanted == "text")
+        assert path.read_text()[0] in begins + "02"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_a_wrong_log_call_still_says_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
     """Arguments that do not fit, objects that cannot be shown, endless lists: one line each."""
 
@@ -215,7 +297,7 @@ def test_an_error_of_ours_is_told_as_logging_tells_its_own(
 ) -> None:
     """Whatever happens in the handler, the caller does not feel it."""
     heard = Heard()
-    monkeypatch.setattr(AccessLog, "write", lambda *_: 1 / 0)
+    monkeypatch.setattr(AccessLog, "write_later", lambda *_: 1 / 0)
 
     logging.getLogger("app").warning("fine")
 
@@ -358,3 +440,16 @@ def test_lines_that_are_held_back_are_installed_too(as_it_was: None) -> None:
     access.close(5)
     os.close(reader)
     os.close(writer)
+
+
+def test_no_event_of_ours_has_a_field_that_the_log_gives_another_meaning() -> None:
+    """`pid` is who writes the line: that of a lost worker beside it would be taken for the same."""
+    import shipworthy.serve  # noqa: F401 - which brings every room that runs
+
+    ours = {
+        name: {field.name for field in kind.schema}
+        for name, kind in declared().items()
+        if kind.__module__.startswith("shipworthy.")
+    }
+    assert "serve.worker_lost" in ours
+    assert {name for name, fields in ours.items() if fields & {"pid", "service", "env"}} == set()

@@ -1,19 +1,21 @@
-"""Cells and the registry: exact between threads, bounded in label sets, deaf to broken readings."""
+"""The registry: bounded in label sets, strict about declarations, deaf to broken readings."""
 
 import json
-import sys
 import threading
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, strategies as st
 
-from shipworthy.events import Metric
-from shipworthy.telemetry import Cell, HistogramCell, Registry, Snapshot
+from shipworthy.events import Declared, Metric, OneOf
+from shipworthy.telemetry import Registry, Series, Snapshot
+from shipworthy.telemetry.cells import Slots, memory_slots
 
-REQUESTS = Metric("requests_total", "counter", "Requests.", ("method", "status"))
-SECONDS = Metric("took_seconds", "histogram", "Seconds.", ("method",), (0.1, 1.0, 10.0))
+BOTH = {"method": Declared(), "status": OneOf("200", "404")}
+REQUESTS = Metric("requests_total", "counter", "Requests.", BOTH)
+SECONDS = Metric("took_seconds", "histogram", "Seconds.", {"method": Declared()}, (0.1, 1.0, 10.0))
 ROOM = Metric("room", "gauge", "Room.")
-LANES = Metric("lanes", "gauge", "Lanes.", ("lane",), fold="max")
+LANES = Metric("lanes", "gauge", "Lanes.", {"lane": Declared()}, fold="max")
 OVERFLOW = "shipworthy_metrics_overflow_total"
 UNREAD = "shipworthy_metrics_unread_total"
 
@@ -37,75 +39,88 @@ def test_a_cell_adds_up_and_is_found_again() -> None:
     ]
 
 
-@given(st.lists(st.floats(0, 20)))
-def test_an_observation_is_counted_below_the_first_bound_it_does_not_pass(
-    values: list[float],
-) -> None:
-    """A bucket counts what is at most its bound and above the one before, the last everything."""
-    cell = HistogramCell((0.1, 1.0, 10.0))
-
-    for value in values:
-        cell.observe(value)
-
-    *counts, total = cell.numbers()
-    assert counts == [
-        sum(low < value <= high for value in values)
-        for low, high in ((-1, 0.1), (0.1, 1.0), (1.0, 10.0), (10.0, float("inf")))
-    ]
-    assert total == pytest.approx(sum(values))
-
-
-@pytest.mark.parametrize("kind", ["counter", "histogram"])
-def test_no_count_is_lost_between_threads(kind: str) -> None:
-    """Four threads that are switched as often as the interpreter can lose nothing."""
-    cell, histogram = Cell(), HistogramCell((0.5,))
-
-    def work() -> None:
-        for _ in range(20_000):
-            if kind == "counter":
-                cell.add()
-            else:
-                histogram.observe(1.0)
-
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        threads = [threading.Thread(target=work) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(before)
-
-    assert (cell.value if kind == "counter" else histogram.numbers()) == (
-        80_000 if kind == "counter" else [0, 80_000, 80_000]
-    )
-
-
 def test_label_sets_beyond_the_limit_share_one_cell_and_are_counted() -> None:
     """An attacker who invents label values gets one more cell and raises a counter, no more."""
-    registry = Registry(label_sets=3)
+    registry = Registry(sets_per_metric=3)
     requests = registry.counter(REQUESTS)
 
-    for number in range(1000):
+    for number in range(40):
         requests.cell(f"M{number}", "200").add()
 
     found = sets(registry.snapshot(), "requests_total")
     assert list(found) == [("M0", "200"), ("M1", "200"), ("M2", "200"), ("_other", "_other")]
-    assert found["_other", "_other"] == [997.0]
-    assert sets(registry.snapshot(), OVERFLOW)["requests_total",] == [997.0]
+    assert found["_other", "_other"] == [37.0]
+    assert sets(registry.snapshot(), OVERFLOW)["requests_total",] == [37.0]
 
 
-@pytest.mark.parametrize("value", ["x" * 201, "a\nb", "\ud800", "\x1b[2J"])
+def test_all_metrics_together_have_a_limit_and_each_one_set_beyond_it() -> None:
+    """The first ones there are keep what they have; every count is in some set."""
+    registry = Registry(sets_in_all=3)
+    names = [f"m{number}_total" for number in range(4)]
+    for name in names:
+        family = registry.counter(Metric(name, "counter", "M.", {"lane": Declared()}))
+        for lane in ("left", "right"):
+            family.cell(lane).add()
+
+    found = {name: sets(registry.snapshot(), name) for name in names}
+    assert found["m0_total"] == {("left",): [1.0], ("right",): [1.0]}
+    assert found["m1_total"] == {("left",): [1.0], ("_other",): [1.0]}
+    assert found["m3_total"] == {("_other",): [2.0]}
+    overflow = sets(registry.snapshot(), OVERFLOW)
+    assert [overflow[name,] for name in names] == [[0.0], [1.0], [2.0], [2.0]]
+
+
+VALUES = st.tuples(st.text(max_size=3), st.sampled_from(["200", "404", "999"]))
+
+
+@given(st.lists(VALUES, max_size=60))
+def test_whatever_values_come_the_sets_stay_within_their_domains(
+    asked: list[tuple[str, str]],
+) -> None:
+    """Each label for itself, and no count is lost: in the domain, of the first, or other."""
+    registry = Registry()
+    domains = {"lane": Declared(4), "status": OneOf("200", "404")}
+    family = registry.counter(Metric("x_total", "counter", "X.", domains))
+
+    for values in asked:
+        family.cell(*values).add()
+
+    found = sets(registry.snapshot(), "x_total")
+    assert sum(number for (number,) in found.values()) == len(asked)
+    assert len({lane for lane, _ in found} - {"_other"}) <= 4
+    assert {status for _, status in found} <= {"200", "404", "_other"}
+    first = list(dict.fromkeys(lane for lane, _ in asked if lane.isprintable() and lane))[:4]
+    expected = {
+        (
+            lane if lane in first else "_other",
+            status if status != "999" else "_other",
+        )
+        for lane, status in asked
+    }
+    assert set(found) == expected
+    beyond = sum(lane not in first or status == "999" for lane, status in asked)
+    assert sets(registry.snapshot(), OVERFLOW)["x_total",] == [beyond]
+
+
+@pytest.mark.parametrize("value", ["x" * 201, "a\nb", "\ud800", "\x1b[2J", ""])
 def test_a_value_that_no_label_should_have_goes_to_other(value: str) -> None:
     """What is too long or not printable costs no memory and reaches no page."""
     registry = Registry()
 
     registry.counter(REQUESTS).cell(value, "200").add()
 
-    assert list(sets(registry.snapshot(), "requests_total")) == [("_other", "_other")]
+    assert list(sets(registry.snapshot(), "requests_total")) == [("_other", "200")]
     assert sets(registry.snapshot(), OVERFLOW)["requests_total",] == [1.0]
+
+
+def test_a_caller_who_says_other_himself_has_not_overflown() -> None:
+    """A room that knows a value to be nobody's may say so."""
+    registry = Registry()
+
+    registry.counter(REQUESTS).cell("_other", "_other").add()
+
+    assert sets(registry.snapshot(), "requests_total") == {("_other", "_other"): [1.0]}
+    assert sets(registry.snapshot(), OVERFLOW)["requests_total",] == [0.0]
 
 
 def test_a_wrong_label_set_is_refused_on_its_first_use() -> None:
@@ -183,15 +198,71 @@ def test_a_broken_reading_is_left_out_counted_and_logged(caplog: pytest.LogCaptu
     assert "the reading of metric room failed" in caplog.text
 
 
-def test_a_reading_has_as_many_label_sets_as_any_metric() -> None:
-    """What a reading has too much of is left out and counted."""
-    registry = Registry(label_sets=2)
-    registry.gauge(LANES, read=lambda: {(f"{n}",): 1.0 for n in range(5)})
+def test_a_reading_has_the_domains_and_limits_of_any_metric() -> None:
+    """What is too much comes together as the metric is folded, and is counted."""
+    registry = Registry(sets_per_metric=2)
+    registry.gauge(LANES, read=lambda: {(f"{n}",): float(n) for n in range(5)})
+    doors = Metric("doors", "gauge", "Doors.", {"door": OneOf("front")})
+    registry.gauge(doors, read=lambda: {("front",): 1.0, ("back",): 2.0, ("side",): 3.0})
 
     snapshot = registry.snapshot()
 
-    assert list(sets(snapshot, "lanes")) == [("0",), ("1",)]
+    assert sets(snapshot, "lanes") == {("0",): [0.0], ("1",): [1.0], ("_other",): [4.0]}
+    assert sets(snapshot, "doors") == {("front",): [1.0], ("_other",): [5.0]}
     assert sets(snapshot, OVERFLOW)["lanes",] == [3.0]
+    assert sets(snapshot, OVERFLOW)["doors",] == [2.0]
+
+
+def test_what_another_registry_counts_is_shown_too() -> None:
+    """Added up where both have it, carried to the same store, and told with the rest."""
+    hull, process = Registry(), Registry()
+    hull.join(process)
+    for registry in (hull, process):
+        registry.counter(REQUESTS).cell("GET", "200").add()
+    process.gauge(ROOM, read=lambda: 7)
+
+    snapshot = hull.snapshot()
+
+    assert sets(snapshot, "requests_total") == {("GET", "200"): [2.0]}
+    assert sets(snapshot, "room") == {(): [7.0]}
+    assert {"requests_total", OVERFLOW} <= hull.names()
+
+
+def test_what_another_registry_declares_differently_is_left_out_and_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What is ours is shown as before."""
+    registry, theirs = Registry(), Registry()
+    registry.counter(REQUESTS).cell("GET", "200").add()
+    theirs.counter(Metric("requests_total", "counter", "Others.")).cell().add(9)
+    registry.join(theirs)
+
+    for _ in range(2):
+        assert sets(registry.snapshot(), "requests_total") == {("GET", "200"): [1.0]}
+
+    assert caplog.text.count("metric requests_total is not shown") == 1
+
+
+def test_a_metric_that_is_registered_while_cells_move_waits_for_them() -> None:
+    """What the registry counts of itself moves with them, and grows with each metric."""
+    registry = Registry()
+    registry.counter(REQUESTS)
+    late: list[threading.Thread] = []
+
+    class Elsewhere:
+        """A store in whose first use somebody else registers a reading."""
+
+        def take(self, series: Series, name: str, values: Sequence[str], count: int) -> Slots:
+            if name == OVERFLOW and not late:
+                late.append(threading.Thread(target=lambda: registry.gauge(ROOM, read=float)))
+                late[0].start()
+                late[0].join(0.05)
+            return memory_slots(count)
+
+    registry.keep_in(Elsewhere())
+    late[0].join()
+
+    assert set(sets(registry.snapshot(), OVERFLOW)) == {("requests_total",), ("room",)}
 
 
 def test_the_same_declaration_is_the_same_metric_and_a_different_one_is_refused() -> None:
@@ -199,7 +270,7 @@ def test_the_same_declaration_is_the_same_metric_and_a_different_one_is_refused(
     registry = Registry()
     first = registry.counter(REQUESTS)
 
-    assert registry.counter(Metric("requests_total", "counter", "Requests.", ("method", "status")))
+    assert registry.counter(Metric("requests_total", "counter", "Requests.", dict(BOTH)))
     assert registry.counter(REQUESTS) is first
     assert registry.histogram(SECONDS) is registry.histogram(SECONDS)
     with pytest.raises(ValueError, match="declared twice, and differently"):

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from shipworthy.redact import REDACTIONS
 from shipworthy.telemetry import AccessLog, Registry, log_metrics
 
 LINE = b"x" * 99 + b"\n"
@@ -221,6 +222,16 @@ def test_a_reader_that_is_gone_is_counted_and_no_error(pipe: tuple[int, int]) ->
     assert log.dropped == 100
 
 
+def test_a_line_for_people_ends_as_it_is(pipe: tuple[int, int]) -> None:
+    """What every line for programs has is not put into the last row of somebody's stack."""
+    log = AccessLog(pipe[1], human=True, common={"env": "development"})
+
+    log.write(b"    ValueError: no such thing as {'a': 1}\n")
+    assert log.close(5)
+
+    assert os.read(pipe[0], 4096) == b"    ValueError: no such thing as {'a': 1}\n"
+
+
 def test_lines_after_the_close_are_counted() -> None:
     """A closed log takes nothing and says so; closing twice, or unused, is no error."""
     log = AccessLog(1, human=True)
@@ -241,8 +252,11 @@ def test_the_drops_are_a_metric() -> None:
     log.close(1)
     log.write(LINE)
 
-    series = registry.snapshot()["shipworthy_log_lines_dropped_total"]
+    snapshot = registry.snapshot()
+    series = snapshot["shipworthy_log_lines_dropped_total"]
     assert (series["kind"], series["sets"]) == ("counter", [([], [1.0])])
+    rules = snapshot["shipworthy_redactions_total"]
+    assert {tuple(values) for values, _ in rules["sets"]} == {(rule,) for rule in REDACTIONS}
 
 
 def test_a_signal_handler_may_log_while_its_thread_logs(pipe: tuple[int, int]) -> None:

@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from shipworthy.events import Metric
 from tidy.house import Module
 
 FRONT_DOORS = (
@@ -266,4 +267,34 @@ def _empty(body: list[ast.stmt]) -> bool:
         isinstance(statement, (ast.Pass, ast.Continue))
         or (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
         for statement in body
+    )
+
+
+def unshown(metrics: Iterable[Metric], shown: Iterable[Metric]) -> list[str]:
+    """Rule 8: every metric is in a panel or an alert, or says why not; not both."""
+    seen = set(shown)
+    return [
+        f"metric {metric.name} is in no panel and no alert; show it, or say in `unshown` why not"
+        if not metric.unshown
+        else f"metric {metric.name} is shown, and says that it is not: {metric.unshown}"
+        for metric in metrics
+        if (metric in seen) is bool(metric.unshown)
+    ]
+
+
+def never_emitted(modules: Sequence[Module]) -> list[str]:
+    """Rule 8: every event that is declared is given to somebody who emits it."""
+    nodes = [(module.path, node) for module in modules for node in ast.walk(module.tree)]
+    used = {node.id for _, node in nodes if isinstance(node, ast.Name)}
+    return [
+        f"{path}:{node.lineno}: the event {node.name} is never emitted; emit it or delete it"
+        for path, node in nodes
+        if isinstance(node, ast.ClassDef) and _is_event(node) and node.name not in used
+    ]
+
+
+def _is_event(node: ast.ClassDef) -> bool:
+    return any(
+        isinstance(mark, ast.Call) and isinstance(mark.func, ast.Name) and mark.func.id == "event"
+        for mark in node.decorator_list
     )

@@ -2,6 +2,10 @@
 
 import pytest
 
+import reference
+from shipworthy.events import Metric, metrics_of
+from shipworthy.serve import service_catalogue
+from shipworthy.settings import load
 from tidy import rules
 from tidy.house import ROOT, modules_under, sample
 
@@ -284,3 +288,40 @@ def test_a_demo_that_knows_us_is_reported():
         "src/shipworthy/demo/hardened.py:1: imports shipworthy.web; use `shipworthy` itself",
         "src/shipworthy/demo/models.py:1: the service imports shipworthy; it must not",
     ]
+
+
+def test_every_metric_is_shown_or_says_why_not(tmp_path):
+    """A number that nobody sees was counted for nothing."""
+    catalogue = service_catalogue(load(environ={}, directory=tmp_path))
+    things = (*catalogue.panels.values(), *catalogue.alerts.values())
+
+    holds(rules.unshown(reference.declared_metrics(), [m for t in things for m in metrics_of(t)]))
+
+
+def test_a_metric_that_nobody_sees_is_reported():
+    """As is one that says so and is seen."""
+    seen, unseen = Metric("a", "gauge", "A."), Metric("b", "gauge", "B.")
+    quiet = Metric("c", "gauge", "C.", unshown="it is for a test")
+
+    assert rules.unshown([seen, unseen, quiet], [seen]) == [
+        "metric b is in no panel and no alert; show it, or say in `unshown` why not"
+    ]
+    assert rules.unshown([quiet], [quiet]) == [
+        "metric c is shown, and says that it is not: it is for a test"
+    ]
+
+
+def test_every_event_is_emitted():
+    """What is declared and never said is a promise that nobody keeps."""
+    holds(rules.never_emitted(HOUSE))
+
+
+def test_an_event_that_is_never_emitted_is_reported():
+    """To import it is not to say it."""
+    declares = "@event(severity=1)\nclass Sunk(Event):\n    pass\n"
+    house = sample({"web/a.py": declares, "web/b.py": "from shipworthy.web.a import Sunk"})
+
+    assert rules.never_emitted(house) == [
+        "src/shipworthy/web/a.py:2: the event Sunk is never emitted; emit it or delete it"
+    ]
+    assert not rules.never_emitted(sample({"web/a.py": declares + "emit(Sunk)"}))

@@ -1,12 +1,17 @@
 """A server of the simplest kind: it asks an application once and keeps what it was told."""
 
 import asyncio
+import sys
+import types
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import django
 import pytest
+from django.conf import settings as django_settings
+from django.test import override_settings
 
 from shipworthy import db, outbound
 from shipworthy.assembly import Hardened, harden
@@ -40,6 +45,10 @@ class Told:
     def one(self, name: bytes) -> bytes:
         (value,) = self.all(name)
         return value
+
+
+class Boom(Exception):
+    """What the applications of these tests raise."""
 
 
 Ask = Callable[..., Any]
@@ -144,3 +153,31 @@ def guarded():
     yield undo
     outbound.uninstall()
     undo()
+
+
+@pytest.fixture(scope="module")
+def django_urls():
+    # Another module may have been first, in the same process; the routes are ours all the same.
+    if not django_settings.configured:
+        django_settings.configure(SECRET_KEY="for tests only")
+        django.setup()
+    from django.http import HttpResponse
+    from django.urls import path, re_path
+
+    def fine(request, **arguments):
+        return HttpResponse("fine")
+
+    def boom(request):
+        raise Boom
+
+    urls = types.ModuleType("urls_of_the_test")
+    urls.urlpatterns = [
+        path("clients/<int:pk>/", fine),
+        path("boom/", boom),
+        re_path(r"^old/(?P<id>\d+)$", fine),
+        path("livez", fine),
+    ]
+    sys.modules["urls_of_the_test"] = urls
+    with override_settings(ROOT_URLCONF="urls_of_the_test", ALLOWED_HOSTS=["*"]):
+        yield
+    del sys.modules["urls_of_the_test"]

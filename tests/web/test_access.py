@@ -8,7 +8,15 @@ from starlette.authentication import SimpleUser
 
 from shipworthy.clock import ManualClock
 from shipworthy.telemetry import Registry
-from shipworthy.web import Access, ActorFinder, ActorSettings, Correlation, Line, Problems
+from shipworthy.web import (
+    Access,
+    ActorFinder,
+    ActorSettings,
+    Correlation,
+    Line,
+    Problems,
+    RequestMetrics,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -44,9 +52,9 @@ class Setup:
         actors = ActorSettings(from_=sources)
         facts = ActorFinder(actors, lambda scope: route)
         self.access = Access(
-            self.registry,
+            RequestMetrics(self.registry, set()),
             self.lines if log else None,
-            in_flight=lambda: 3,
+            meant=lambda scope: "/meant/{id}",
             now=self.clock.now,
             wall=self.clock.wall,
             asks_always=facts.asks_always,
@@ -60,7 +68,13 @@ class Setup:
         )
 
     def sets(self, name):
-        return {tuple(k): v for k, v in self.registry.snapshot()[f"shipworthy_web_{name}"]["sets"]}
+        return {tuple(k): v for k, v in self.registry.snapshot()[name]["sets"]}
+
+    @property
+    def counted(self):
+        """How many requests there were of each method, route and status."""
+        sets = self.sets("http_server_request_duration_seconds")
+        return {labels: sum(numbers[:-1]) for labels, numbers in sets.items()}
 
 
 async def fine(scope, receive, send):
@@ -98,19 +112,6 @@ async def test_a_request_writes_one_line_with_all_there_is_to_know(ask):
         "trace_id": request_id,
     }
     assert setup.lines.kept[0].endswith(b"}\n")
-
-
-async def test_a_request_is_counted_and_its_seconds_observed(ask):
-    """Count by method, template and status; seconds by method and template."""
-    setup = Setup(fine)
-
-    await ask(setup.line, "/items/1")
-    await ask(setup.line, "/items/2")
-
-    assert setup.sets("requests_total") == {("GET", "/items/{id}", "200"): [2.0]}
-    (numbers,) = setup.sets("request_seconds").values()
-    assert numbers[0] == 2.0
-    assert setup.sets("in_flight") == {(): [3.0]}
 
 
 async def test_the_line_is_written_when_the_answer_is_over_and_not_after_its_background(ask):
@@ -200,7 +201,7 @@ async def test_a_client_that_left_before_the_answer_is_499(ask):
 
     (line,) = setup.lines
     assert (line["status"], line["client_gone"]) == (499, True)
-    assert list(setup.sets("requests_total")) == [("GET", "/items/{id}", "499")]
+    assert setup.counted == {("GET", "/items/{id}", "499"): 1.0}
 
 
 async def test_an_exception_is_counted_as_the_500_it_was_answered_with(ask):
@@ -218,8 +219,8 @@ async def test_an_exception_is_counted_as_the_500_it_was_answered_with(ask):
     assert line["sent_bytes"] > 0
 
 
-async def test_a_websocket_is_counted_without_its_seconds(ask):
-    """How long it lasts says nothing about how fast we are; its line comes when it is over."""
+async def test_the_line_of_a_websocket_comes_when_it_is_over(ask):
+    """It is written once, with the status of an accepted handshake."""
 
     async def app(scope, receive, send):
         await send({"type": "websocket.accept"})
@@ -229,13 +230,29 @@ async def test_a_websocket_is_counted_without_its_seconds(ask):
 
     await ask(setup.line, type="websocket")
 
-    assert setup.sets("requests_total")[("WEBSOCKET", "/items/{id}", "101")] == [1.0]
-    assert ("WEBSOCKET", "/items/{id}") not in setup.sets("request_seconds")
+    (line,) = setup.lines
+    assert (line["method"], line["status"]) == ("WEBSOCKET", 101)
+
+
+@pytest.mark.parametrize("status", [307, 405])
+async def test_an_answer_of_the_router_itself_has_the_route_it_was_meant_for(ask, status):
+    """A redirect to the right slash and a wrong method are of the route that was meant."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    setup = Setup(app, route="_unmatched")
+
+    await ask(setup.line)
+
+    assert [line["route"] for line in setup.lines] == ["/meant/{id}"]
+    assert setup.counted == {("GET", "/meant/{id}", str(status)): 1.0}
 
 
 @pytest.mark.parametrize(("status", "lines"), [(200, 0), (503, 1)])
 async def test_a_probe_that_succeeds_writes_no_line(ask, status, lines):
-    """It is counted, and only bad news is written down."""
+    """Only bad news is written down; neither is a request of anybody, so neither is counted."""
 
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": status, "headers": []})
@@ -246,7 +263,7 @@ async def test_a_probe_that_succeeds_writes_no_line(ask, status, lines):
     await ask(setup.line)
 
     assert len(setup.lines.kept) == lines
-    assert len(setup.sets("requests_total")) == 1
+    assert setup.counted == {}
 
 
 async def test_without_a_log_requests_are_counted_all_the_same(ask):
@@ -255,7 +272,7 @@ async def test_without_a_log_requests_are_counted_all_the_same(ask):
 
     await ask(setup.line)
 
-    assert list(setup.sets("requests_total").values()) == [[1.0]]
+    assert setup.counted == {("GET", "/items/{id}", "200"): 1.0}
 
 
 async def test_people_get_a_short_line_that_no_path_can_forge(ask):

@@ -134,6 +134,7 @@ if TYPE_CHECKING:
     from shipworthy.audit.shapes import (
         read_shapes,
     )
+    from shipworthy.audit.shown import AUDIT_SHOWN
     from shipworthy.audit.steps import (
         InstallPlan,
         InstallStep,
@@ -155,6 +156,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AUDIT_SHOWN",
     "CONTEXTS",
     "ENTRIES",
     "ERASED",
@@ -286,6 +288,7 @@ __all__ = [
 ]
 
 _OFFERED = {
+    "shown": ("AUDIT_SHOWN",),
     "survey": ("is_installed",),
     "binding": ("bind", "bind_all", "look_again"),
     "cells": ("read_image", "read_key", "write_image", "write_key"),

@@ -13,7 +13,7 @@ from typing import Literal, final
 from shipworthy.audit.changes import table_changes
 from shipworthy.audit.dialects import AuditDialect, CaptureDdl, TriggerState
 from shipworthy.audit.model import Catalog, CatalogTable, Shape, TableName
-from shipworthy.audit.selection import Selection, select
+from shipworthy.audit.selection import SelectedTables, select
 from shipworthy.audit.settings import AuditSettings
 from shipworthy.audit.shapes import NotedShape, latest_shapes, shape_digest
 from shipworthy.audit.tables import PREFIX, VERSION
@@ -170,7 +170,7 @@ def _judge_table(
     *,
     before: NotedShape | None,
     found: tuple[TriggerState, ...],
-    chosen: Selection,
+    chosen: SelectedTables,
     settings: AuditSettings,
     catalog: Catalog,
     dialect: AuditDialect,

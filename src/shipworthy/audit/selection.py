@@ -13,7 +13,7 @@ _WILD = frozenset("*?[")
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class SelectedTables:
     """What of a catalog is to be captured; `problems` has a sentence for each name that misses."""
 
     tables: frozenset[TableName]
@@ -21,7 +21,7 @@ class Selection:
     problems: tuple[str, ...]
 
 
-def select(catalog: Catalog, settings: AuditSettings) -> Selection:
+def select(catalog: Catalog, settings: AuditSettings) -> SelectedTables:
     """Return what `settings` mean in a database whose tables are those of `catalog`."""
     problems = [
         f"audit.tables names '{pattern}', and there is no such table; correct it, or take it out"
@@ -48,7 +48,7 @@ def select(catalog: Catalog, settings: AuditSettings) -> Selection:
         ]
         if not wrong and not keys:
             personal[table.name] = columns
-    return Selection(
+    return SelectedTables(
         tables=frozenset(
             name
             for name in catalog.tables

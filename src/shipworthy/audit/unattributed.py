@@ -8,14 +8,7 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Annotated, Final
 
-from shipworthy.events import Event, Label, Metric, Severity, emit, event
-
-UNATTRIBUTED: Final = Metric(
-    "shipworthy_audit_unattributed_writes_total",
-    "counter",
-    "Transactions that wrote without an actor, by the reason; in autocommit each write is one.",
-    ("because",),
-)
+from shipworthy.events import Event, Label, Metric, OneOf, Severity, emit, event
 
 
 class Because(StrEnum):
@@ -29,6 +22,14 @@ class Because(StrEnum):
     """The engine is in autocommit, and its database carries no actor outside of a transaction."""
     CONNECTION = "connection"
     """The connection could not be made ready to carry one."""
+
+
+UNATTRIBUTED: Final = Metric(
+    "shipworthy_audit_unattributed_writes_total",
+    "counter",
+    "Transactions that wrote without an actor, by the reason; in autocommit each write is one.",
+    {"because": OneOf(*Because)},
+)
 
 
 @event(severity=Severity.WARNING)
@@ -60,4 +61,8 @@ def unattributed_writes() -> dict[str, int]:
 
 def binding_metrics() -> tuple[tuple[Metric, Callable[[], Mapping[tuple[str, ...], float]]], ...]:
     """Return what is counted here, with how to read it."""
-    return ((UNATTRIBUTED, lambda: {(name,): count for name, count in _counts.copy().items()}),)
+    return ((UNATTRIBUTED, _read),)
+
+
+def _read() -> dict[tuple[str, ...], float]:
+    return UNATTRIBUTED.zeros() | {(name,): count for name, count in _counts.copy().items()}

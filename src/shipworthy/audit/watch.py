@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, final
 from shipworthy.audit.settings import AuditSettings
 from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.db import DbSettings, engine_urls_here
-from shipworthy.events import Event, Label, Metric, Severity, emit, event
+from shipworthy.events import Declared, Event, Label, Metric, Severity, emit, event
 from shipworthy.lifecycle import Check
 from shipworthy.redact import redact
 
@@ -41,14 +41,14 @@ UNCOVERED: Final = Metric(
     "shipworthy_audit_uncovered_tables",
     "gauge",
     "Tables that are to be captured and are not, or not wholly.",
-    ("database",),
+    {"database": Declared()},
     fold="max",
 )
 CHECKED: Final = Metric(
     "shipworthy_audit_checked_timestamp_seconds",
     "gauge",
     "When the triggers were last compared with the tables, as seconds since 1970.",
-    ("database",),
+    {"database": Declared()},
     fold="min",
 )
 

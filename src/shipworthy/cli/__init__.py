@@ -16,6 +16,7 @@ import typer
 
 import shipworthy
 from shipworthy.cli.flag_mode import trash_commands
+from shipworthy.cli.generate import generate_commands
 from shipworthy.cli.ledger import audit_commands
 from shipworthy.cli.parts import (
     Alembic,
@@ -74,6 +75,7 @@ database = typer.Typer(
 app.add_typer(database, name="db")
 app.add_typer(audit_commands, name="audit")
 app.add_typer(trash_commands, name="trash")
+app.add_typer(generate_commands, name="generate")
 
 Accept = Annotated[
     list[str] | None,
@@ -590,5 +592,6 @@ def _survey_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
     ]
     rows += [("guard", f"{guard['guard']}: {guard['mode']}") for guard in report["guards"]]
     rows += [("limit", sentence) for sentence in report["limits"]]
+    rows += [("counted twice", sentence) for sentence in report["counted_twice"]]
     rows += [("not done", sentence) for sentence in report["not_done"]]
     return rows

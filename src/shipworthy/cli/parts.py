@@ -39,7 +39,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def load_settings(file: Path | None, *, environment: "Environment | None" = None) -> "Loaded":
     """Return the settings; what cannot be read is said, and ends the command with code 2."""
-    # The topmost room with a section: to load it is to register every section there is.
+    # The topmost rooms with a section: to load them is to register every section there is.
+    import shipworthy.deploy
     import shipworthy.serve  # noqa: F401
     from shipworthy.settings import load
 

@@ -111,6 +111,7 @@ if TYPE_CHECKING:
         escape_like,
         starts,
     )
+    from shipworthy.db.shown import DB_SHOWN
     from shipworthy.db.standing import (
         describe_databases,
         pool_numbers,
@@ -138,6 +139,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CUT_ATTRIBUTE",
+    "DB_SHOWN",
     "IDEMPOTENCY",
     "OUTCOMES",
     "AdvisoryLock",
@@ -354,6 +356,7 @@ _OFFERED = {
     "outcome": ("DbPhase", "Outcome"),
     "own": ("connection_beside", "own_engine"),
     "page_token": ("PageKeys", "PageTokenInvalid"),
+    "shown": ("DB_SHOWN",),
     "pool": (
         "CheckoutTimedOut",
         "ConnectionLeaked",

@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from shipworthy.db.install import protections_here
-from shipworthy.events import Metric
+from shipworthy.db.outcome import Outcome
+from shipworthy.db.unit import CommitAnswer
+from shipworthy.events import Declared, Metric, OneOf
 
 if TYPE_CHECKING:
     from shipworthy.db.guard import PoolStatistics
 
-_LABELS = ("engine",)
+_LABELS = {"engine": Declared()}
 
 CAPACITY = Metric(
     "shipworthy_pool_capacity", "gauge", "Connections a pool may open at most.", _LABELS
@@ -64,13 +66,14 @@ RERUNS = Metric(
     "shipworthy_tx_reruns_total",
     "counter",
     "Transactions run again, by what their failure meant.",
-    ("unit", "outcome"),
+    # As many names as `transaction` counts, and the one for all others.
+    {"unit": Declared(201), "outcome": OneOf(*Outcome)},
 )
 COMMITS = Metric(
     "shipworthy_ambiguous_commits_total",
     "counter",
     "COMMITs whose answer was lost, by what became of them.",
-    ("resolution",),
+    {"resolution": OneOf(*CommitAnswer, "lost")},
 )
 
 Reading = Callable[[], Mapping[tuple[str, ...], float]]
@@ -93,7 +96,7 @@ def db_metrics() -> tuple[tuple[Metric, Reading], ...]:
         (SLOW, _reading(lambda it: it.slow)),
         (UNANSWERED, _reading(lambda it: it.unanswered)),
         (RERUNS, lambda: _counts("reruns")),
-        (COMMITS, lambda: {(name,): count for name, count in _counts("commits").items()}),
+        (COMMITS, _commits),
     )
 
 
@@ -109,6 +112,10 @@ def _reading(number: "Callable[[PoolStatistics], float | None]") -> Reading:
         return found
 
     return read
+
+
+def _commits() -> dict[tuple[str, ...], float]:
+    return COMMITS.zeros() | {(name,): count for name, count in _counts("commits").items()}
 
 
 def _counts(name: str) -> Mapping[Any, float]:

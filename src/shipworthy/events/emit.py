@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
-from shipworthy.events.declare import STANDING, Event, declared
+from shipworthy.events.facts import STANDING, Event, declared
 
 P = ParamSpec("P")
 

@@ -50,6 +50,7 @@ from shipworthy.lifecycle.limits import (
     read_limits,
 )
 from shipworthy.lifecycle.loop_watch import BLOCKED, LAG, LoopBlocked, LoopMoves, StandstillWatch
+from shipworthy.lifecycle.metrics import lifecycle_metrics
 from shipworthy.lifecycle.process import (
     BackgroundFailed,
     DrainHookFailed,
@@ -77,6 +78,7 @@ from shipworthy.lifecycle.resources import (
     ServiceResources,
 )
 from shipworthy.lifecycle.settings import LifecycleSettings
+from shipworthy.lifecycle.shown import LIFECYCLE_SHOWN
 from shipworthy.lifecycle.signals import (
     Signal,
     also_on,
@@ -96,6 +98,7 @@ from shipworthy.lifecycle.watermarks import (
 __all__ = [
     "BLOCKED",
     "LAG",
+    "LIFECYCLE_SHOWN",
     "Answer",
     "BackgroundFailed",
     "Check",
@@ -160,6 +163,7 @@ __all__ = [
     "ignore_signals",
     "is_ignored",
     "leave_behind",
+    "lifecycle_metrics",
     "on_drain",
     "raise_descriptors",
     "read_limits",

@@ -20,6 +20,7 @@ from shipworthy.errors import Misuse
 from shipworthy.events import Event, Label, Severity, emit, event
 from shipworthy.lifecycle.fence import work_scope
 from shipworthy.lifecycle.hooks import explain
+from shipworthy.lifecycle.metrics import count_background_failure
 from shipworthy.lifecycle.work import Work, Works
 from shipworthy.redact import redact
 
@@ -214,6 +215,7 @@ async def _stated(work: Work, coroutine: Coroutine[Any, Any, T]) -> T:
         with work_scope(work, apart=True):
             return await coroutine
     except Exception as error:
+        count_background_failure(work.name)
         emit(
             BackgroundFailed,
             work=work.name,

@@ -13,11 +13,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, final
 
-from shipworthy.events import Event, Label, Measure, Metric, Severity, emit, event
+from shipworthy.events import Event, Label, Measure, Metric, OneOf, Severity, emit, event
 from shipworthy.lifecycle.cgroup import Cgroup, CgroupUse
 from shipworthy.lifecycle.limits import Limits, machine_memory, read_limits
 from shipworthy.lifecycle.resource_settings import ResourceSettings
 from shipworthy.lifecycle.watermarks import (
+    RESOURCES,
     Decision,
     LeaveForRecycle,
     LevelChange,
@@ -68,14 +69,14 @@ USED = Metric(
     "shipworthy_resource_used_ratio",
     "gauge",
     "Share of the limit of a resource that is in use; of several processes the highest.",
-    ("resource",),
+    {"resource": OneOf(*RESOURCES)},
     fold="max",
 )
 LEVEL = Metric(
     "shipworthy_resource_level",
     "gauge",
     "How near to its limit a resource is: 0 ok, 1 told, 2 acted upon, 3 emergency.",
-    ("resource",),
+    {"resource": OneOf(*RESOURCES)},
     fold="max",
 )
 PERIODS = Metric(
@@ -107,7 +108,7 @@ PRESSURE = Metric(
     "shipworthy_pressure_ratio",
     "gauge",
     "Share of the last 10 s in which somebody waited for the resource, as the kernel tells.",
-    ("resource",),
+    {"resource": OneOf("memory", "cpu")},
     fold="max",
 )
 

@@ -35,7 +35,11 @@ class LifecycleSettings:
         "60s", "how long the app and all components get to start", minimum="1s"
     )
     check_interval_seconds: float = duration(
-        "5s", "how often the app's own health check is asked", minimum="100ms"
+        "5s",
+        "how often the app's own health check is asked",
+        minimum="100ms",
+        # HealthCheckStale calls somebody after 15 minutes without an answer.
+        maximum="10m",
     )
     check_timeout_seconds: float = duration(
         "2s", "how long the app's own health check may take", minimum="10ms"

@@ -28,6 +28,11 @@ _GROWN_RATIO: Final = 1.2
 # What a shell gives by default; fewer are met by a burst before anybody can do anything about it.
 _DESCRIPTORS_AT_LEAST: Final = 1024
 _MIB: Final = 2**20
+# All that is judged below, of the service and of each process; a label of metrics.
+RESOURCES: Final = (
+    *("memory", "worker_memory", "processes", "cpu_throttled", "disk"),
+    *("descriptors", "loop_lag", "connections"),
+)
 
 
 class Level(StrEnum):

@@ -28,10 +28,11 @@ from shipworthy.operations.facts import (
     WorkerFacts,
     WorkersSilent,
 )
-from shipworthy.operations.recorded import RecordedApi, TrailBusy
+from shipworthy.operations.recorded import RecordedApi, TrailBusy, recorded_metrics
 from shipworthy.operations.settings import OperationsSettings
 from shipworthy.operations.trail import trail_endpoints
 from shipworthy.operations.trash import trash_endpoints
+from shipworthy.operations.watched import watch_endpoints
 
 __all__ = [
     "Action",
@@ -59,7 +60,9 @@ __all__ = [
     "WorkersSilent",
     "offered",
     "operations_app",
+    "recorded_metrics",
     "registered",
     "trail_endpoints",
     "trash_endpoints",
+    "watch_endpoints",
 ]

@@ -25,7 +25,7 @@ from shipworthy.operations.occurrences import OperatorRefused
 from shipworthy.operations.routes import own_endpoints
 from shipworthy.operations.settings import OperationsSettings
 from shipworthy.redact import redact
-from shipworthy.settings import Value
+from shipworthy.settings import ShownValue
 
 _log = logging.getLogger("shipworthy.operations")
 
@@ -47,7 +47,7 @@ def operations_app(
     *,
     token: str,
     settings: OperationsSettings,
-    values: Sequence[Value],
+    values: Sequence[ShownValue],
     endpoints: Sequence[Endpoint] = (),
     actions: Sequence[Action] = (),
 ) -> Starlette:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from shipworthy.errors import Misuse, Rejected
 from shipworthy.lifecycle import Answer, Phase, ResourceReport
+from shipworthy.telemetry import Snapshot
 
 _NAMES_SHOWN = 10
 
@@ -184,8 +185,8 @@ class Operated(Protocol):
         """Return what is known now, at once: never asks a worker, never waits."""
         ...
 
-    async def metrics(self) -> bytes:
-        """Return the Prometheus text of all processes; bounded by the implementation."""
+    async def metrics(self) -> Sequence[Snapshot]:
+        """Return the metrics of all processes; bounded by the implementation."""
         ...
 
     async def requests(self) -> Sequence[Mapping[str, Any]]:

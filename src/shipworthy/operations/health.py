@@ -82,6 +82,7 @@ def health_document(facts: ServiceFacts, *, now_wall: float, detailed: bool) -> 
             *_replaced(facts, now_wall),
             *(f"listens at {address}" for address in facts.listens),
             *facts.limits,
+            *_remarks(facts),
         ],
         "checks": _checks(facts, now_wall),
     }
@@ -112,6 +113,12 @@ def standing(pool: Mapping[str, Any]) -> Literal["pass", "warn"]:
     """Judge a database: a breaker that refuses or tries whether it may is a warning, and so are
     pools that may ask for more connections than the server has."""
     return "warn" if pool["breaker"] in _REFUSING or pool.get("exceeds") else "pass"
+
+
+def _remarks(facts: ServiceFacts) -> list[str]:
+    """What workers have to say that is no check; each sentence once."""
+    said = (remark for worker in facts.workers for remark in worker.health.get("remarks", ()))
+    return [redact(remark) for remark in dict.fromkeys(said)]
 
 
 def _said(question: str, answer: Answer) -> str:

@@ -6,7 +6,7 @@ connection of its own in a thread, so it answers whatever the workers do.
 Not here: what a deletion is and how it is restored (`records`), what is recorded (`audit`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
@@ -18,7 +18,7 @@ from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.context import actor, deadline_scope
 from shipworthy.db import DbSettings
 from shipworthy.errors import Misuse, Rejected
-from shipworthy.events import emit
+from shipworthy.events import Metric, emit
 from shipworthy.operations.endpoint import Asked, Endpoint, Reply, Schema, refusal
 from shipworthy.operations.occurrences import OperatorCommanded
 from shipworthy.redact import printable
@@ -99,6 +99,13 @@ class RecordedApi:
                 yield engine
             finally:
                 end()
+
+
+def recorded_metrics() -> tuple[tuple[Metric, Callable[[], Mapping[tuple[str, ...], float]]], ...]:
+    """Return what this process counts of the trash, each metric with how to read it."""
+    from shipworthy.records import records_metrics
+
+    return records_metrics()
 
 
 def reading(path: str, summary: str, answer: Callable[[Asked], Any], items: str = "") -> Endpoint:

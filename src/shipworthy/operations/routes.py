@@ -19,7 +19,8 @@ from shipworthy.operations.health import HEALTH_JSON, HEALTH_SCHEMA, health_docu
 from shipworthy.operations.occurrences import OperatorCommanded
 from shipworthy.operations.openapi import openapi_document
 from shipworthy.operations.page import index_page, stylesheet
-from shipworthy.settings import Value
+from shipworthy.settings import ShownValue
+from shipworthy.telemetry import exposition, negotiated
 
 _TEXT = "text/plain"
 _A_TEXT = {"type": "string"}
@@ -87,7 +88,7 @@ class CommandReply:
 
 
 def own_endpoints(
-    service: Operated, values: Sequence[Value], actions: Sequence[Action] = ()
+    service: Operated, values: Sequence[ShownValue], actions: Sequence[Action] = ()
 ) -> tuple[Endpoint, ...]:
     """Return the endpoints of this room, in the order in which people read them."""
     performer = Performer(actions)
@@ -138,10 +139,11 @@ def _pages(service: Operated, performer: Performer) -> tuple[Endpoint, ...]:
         response.headers.update(_AGAIN if failed else {})
         return response
 
-    async def metrics(_: Asked) -> Response:
+    async def metrics(asked: Asked) -> Response:
+        form = negotiated(",".join(asked.request.headers.getlist("accept")))
         # The charset is part of the format's own type, so it is written out and not added.
-        headers = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
-        return Response(await service.metrics(), headers=headers)
+        headers = {"content-type": form.value, "vary": "accept"}
+        return Response(exposition(await service.metrics(), form), headers=headers)
 
     async def index(asked: Asked) -> Response:
         page = index_page(
@@ -172,7 +174,14 @@ def _pages(service: Operated, performer: Performer) -> tuple[Endpoint, ...]:
             path="/metrics",
             summary="The metrics of all processes, for Prometheus",
             audience=Audience.SCRAPE,
-            replies=(Reply(says="The Prometheus text format.", media=_TEXT, schema=_A_TEXT),),
+            replies=(
+                Reply(
+                    says="The Prometheus text format; OpenMetrics 1.0, with exemplars, where the "
+                    "scraper prefers it.",
+                    media=_TEXT,
+                    schema=_A_TEXT,
+                ),
+            ),
             answer=metrics,
         ),
         Endpoint(
@@ -192,7 +201,7 @@ def _pages(service: Operated, performer: Performer) -> tuple[Endpoint, ...]:
     )
 
 
-def _api(service: Operated, values: Sequence[Value]) -> tuple[Endpoint, ...]:
+def _api(service: Operated, values: Sequence[ShownValue]) -> tuple[Endpoint, ...]:
     async def status(_: Asked) -> Response:
         facts = service.facts()
         return told(StatusReply(status=judge_status(facts), service=facts))

@@ -20,7 +20,9 @@ from shipworthy.outbound.install import (
     sees_calls,
     uninstall,
 )
+from shipworthy.outbound.metrics import CALL_SECONDS, observe_calls
 from shipworthy.outbound.settings import OutboundSettings
+from shipworthy.outbound.shown import OUTBOUND_SHOWN
 from shipworthy.outbound.targets import CallRepeated, Outbound, TargetForgotten, TargetStatistics
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from shipworthy.outbound.requests import GuardedAdapter
 
 __all__ = [
+    "CALL_SECONDS",
+    "OUTBOUND_SHOWN",
     "AsyncGuardedTransport",
     "CallRepeated",
     "CallsGuarded",
@@ -40,6 +44,7 @@ __all__ = [
     "TargetForgotten",
     "TargetStatistics",
     "install",
+    "observe_calls",
     "sees_calls",
     "uninstall",
 ]

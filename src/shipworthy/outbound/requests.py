@@ -10,6 +10,7 @@ from requests.adapters import HTTPAdapter
 from typing_extensions import override
 from urllib3 import Timeout
 
+from shipworthy.outbound.metrics import call_ended
 from shipworthy.outbound.policy import repeat_of
 from shipworthy.outbound.targets import (
     AttemptFailed,
@@ -130,14 +131,20 @@ class _Call:
         except Exception as error:  # noqa: BLE001 - it is judged, and the app gets it in the end
             if isinstance(error, requests.RequestException):
                 error.request = self._request
+            self._measured(0, began)
             raise self._target.judge(error, self._repeat, began) from None
         # The app's own, without our headers: a redirect to another host is made from it.
         answer.request = self._request
+        self._measured(answer.status_code, began)
         self._before = answer
         self._target.check(
             answer, answer.status_code, answer.headers.get("Retry-After"), self._repeat
         )
         return answer
+
+    def _measured(self, status: int, began: float) -> None:
+        host = urlsplit(self._request.url or "").hostname or ""
+        call_ended(host, self._request.method or "", status, self._out.now() - began)
 
 
 def _target(out: Outbound, url: str) -> Callee | None:

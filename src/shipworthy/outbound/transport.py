@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any, final
 
 from shipworthy.context import current_deadline
+from shipworthy.outbound.metrics import call_ended
 from shipworthy.outbound.policy import Repeat, repeat_of
 from shipworthy.outbound.targets import AttemptFailed, Callee, Outbound, note_call, refusal_as
 from shipworthy.resilience import BreakerOpen, DeadlinePassed
@@ -160,6 +161,7 @@ class _Call:
     def check(self, answer: Any) -> None:
         """Raise `AttemptFailed` for an answer that counts against the target."""
         self.before = answer
+        self._measured(answer.status_code)
         self.target.check(
             answer, answer.status_code, answer.headers.get("retry-after"), self.repeat
         )
@@ -167,7 +169,12 @@ class _Call:
     def judge(self, error: Exception) -> AttemptFailed:
         """Return what to raise for an error of the library."""
         self.before = None
+        self._measured(0)
         return self.target.judge(error, self.repeat, self.began)
+
+    def _measured(self, status: int) -> None:
+        seconds = self.out.now() - self.began
+        call_ended(self.request.url.host, self.request.method, status, seconds)
 
     def finished(self, answer: Any, bounded: type[Any]) -> Any:
         """Return the answer; under a deadline its body is not read beyond it."""

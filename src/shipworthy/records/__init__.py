@@ -79,6 +79,7 @@ if TYPE_CHECKING:
         obstacle_sentence,
         told,
     )
+    from shipworthy.records.shown import RECORDS_SHOWN
     from shipworthy.records.tables import (
         TABLES,
     )
@@ -102,6 +103,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OPEN_STATES",
+    "RECORDS_SHOWN",
     "TABLES",
     "AdoptOptions",
     "AdoptPlan",
@@ -166,6 +168,7 @@ __all__ = [
 ]
 
 _OFFERED = {
+    "shown": ("RECORDS_SHOWN",),
     "flag": (
         "AdoptOptions",
         "AdoptPlan",

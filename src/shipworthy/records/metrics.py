@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from shipworthy.events import Metric
+from shipworthy.events import Metric, OneOf
+from shipworthy.records.plan import ObstacleKind
 
 DELETIONS_FOUND = Metric(
     "shipworthy_trash_deletions_total", "counter", "Deletions that were found and can be put back."
@@ -12,7 +13,7 @@ RESTORES = Metric(
     "shipworthy_trash_restores_total",
     "counter",
     "Restores by how they ended: whole, part of the rows, or refused.",
-    ("outcome",),
+    {"outcome": OneOf("whole", "part", "refused")},
 )
 ROWS_RESTORED = Metric(
     "shipworthy_trash_rows_restored_total", "counter", "Rows that were put back."
@@ -21,7 +22,7 @@ OBSTACLES = Metric(
     "shipworthy_trash_obstacles_total",
     "counter",
     "Restores that were refused, by the first thing that stood in the way.",
-    ("obstacle",),
+    {"obstacle": OneOf(*ObstacleKind)},
 )
 
 _found = Counter[tuple[str, ...]]()
@@ -50,8 +51,8 @@ def count_refused(obstacle: str) -> None:
 def records_metrics() -> tuple[tuple[Metric, Callable[[], Mapping[tuple[str, ...], float]]], ...]:
     """Return each metric with how to read it."""
     return (
-        (DELETIONS_FOUND, lambda: dict(_found)),
-        (RESTORES, lambda: dict(_restores)),
-        (ROWS_RESTORED, lambda: dict(_rows)),
-        (OBSTACLES, lambda: dict(_obstacles)),
+        (DELETIONS_FOUND, lambda: DELETIONS_FOUND.zeros() | _found),
+        (RESTORES, lambda: RESTORES.zeros() | _restores),
+        (ROWS_RESTORED, lambda: ROWS_RESTORED.zeros() | _rows),
+        (OBSTACLES, lambda: OBSTACLES.zeros() | _obstacles),
     )

@@ -47,8 +47,10 @@ from shipworthy.resilience.retry import (
     retrying_scope,
 )
 from shipworthy.resilience.settings import ResilienceSettings
+from shipworthy.resilience.shown import RESILIENCE_SHOWN
 
 __all__ = [
+    "RESILIENCE_SHOWN",
     "Again",
     "Answered",
     "AskFirst",

@@ -231,8 +231,12 @@ class Breaker:
         # Outside of the lock, so that a listener may ask this breaker anything.
         with self._lock:
             changes, self.circuit.changes = self.circuit.changes, []
+            # One whose trial calls fail has not closed: an outage is one opening, however long.
             self._opened += sum(
-                change.after is BreakerState.OPEN and not change.would for change in changes
+                change.after is BreakerState.OPEN
+                and change.before is not BreakerState.HALF_OPEN
+                and not change.would
+                for change in changes
             )
         for change in changes:
             if change.would:

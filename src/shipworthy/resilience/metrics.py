@@ -2,58 +2,66 @@
 
 from collections.abc import Callable, Mapping
 
-from shipworthy.events import Metric
+from shipworthy.events import Declared, Metric, OneOf
 from shipworthy.resilience.breaker import breakers
 from shipworthy.resilience.call import pipelines
 from shipworthy.resilience.circuit import BreakerState
 
 Numbers = Mapping[tuple[str, ...], float]
 
+_NAMES = Declared()
+
 BREAKER_STATE = Metric(
     "shipworthy_breaker_state",
     "gauge",
     "1 for the state a breaker is in, 0 for the others.",
-    ("breaker", "state"),
+    {"breaker": _NAMES, "state": OneOf(*BreakerState)},
     fold="max",
 )
 BREAKER_CALLS = Metric(
     "shipworthy_breaker_calls_total",
     "counter",
     "Calls through a breaker by how they ended; refused ones were not made.",
-    ("breaker", "outcome"),
+    {
+        "breaker": _NAMES,
+        "outcome": OneOf("success", "failure", "neutral", "slow", "refused", "late"),
+    },
 )
 BREAKER_OPENED = Metric(
-    "shipworthy_breaker_opened_total", "counter", "How often a breaker opened.", ("breaker",)
+    "shipworthy_breaker_opened_total",
+    "counter",
+    "How often a breaker opened; one whose trial calls fail has not closed, and is not counted.",
+    {"breaker": _NAMES},
 )
 PIPELINE_CALLS = Metric(
     "shipworthy_pipeline_attempts_total",
     "counter",
     "Attempts of a pipeline by how they ended; refused ones were not made.",
-    ("pipeline", "outcome"),
+    {"pipeline": _NAMES, "outcome": OneOf("success", "failure", "neutral", "refused")},
 )
 PIPELINE_RETRIES = Metric(
     "shipworthy_retry_total",
     "counter",
     "Retries that were made, and those refused because the budget was spent.",
-    ("pipeline", "result"),
+    {"pipeline": _NAMES, "result": OneOf("made", "budget_spent")},
 )
 RETRY_BUDGET = Metric(
     "shipworthy_retry_budget_available",
     "gauge",
     "Retries that the budget of a pipeline has left.",
-    ("pipeline",),
+    {"pipeline": _NAMES},
 )
 FALLBACKS = Metric(
     "shipworthy_fallback_total",
     "counter",
     "Answers that stand in for another, by where they came from.",
-    ("pipeline", "source"),
+    {"pipeline": _NAMES, "source": OneOf("replica", "stale", "default")},
 )
 BULKHEAD_CALLS = Metric(
     "shipworthy_bulkhead_calls",
     "gauge",
     "Calls in a bulkhead: under way, waiting, and the limit of those under way.",
-    ("bulkhead", "what"),
+    {"bulkhead": _NAMES, "what": OneOf("in_use", "waiting", "limit")},
 )
 
 

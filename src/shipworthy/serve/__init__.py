@@ -9,6 +9,7 @@ operations port shows (`operations`).
 
 from shipworthy.serve.run import RunOptions, run, survey_target
 from shipworthy.serve.settings import ServeSettings
+from shipworthy.serve.shown import service_catalogue
 from shipworthy.serve.supervisor import ReadyFacts
 
-__all__ = ["ReadyFacts", "RunOptions", "ServeSettings", "run", "survey_target"]
+__all__ = ["ReadyFacts", "RunOptions", "ServeSettings", "run", "service_catalogue", "survey_target"]

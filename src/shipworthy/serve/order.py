@@ -24,6 +24,8 @@ class Order:
     # -1 is none.
     watch_fd: int = -1
     survey: bool = False
+    # The directory in which it counts, "" for its memory.
+    segments: str = ""
     # Not yet a worker: it imports what it is told over the pipe, and waits there to be needed.
     spare: bool = False
     # The sockets were handed over: whoever did so goes on listening when the service leaves.

@@ -26,7 +26,7 @@ import orjson
 from shipworthy import __version__
 from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.errors import ShipworthyError
-from shipworthy.events import Event, Measure, Metric, Severity, emit, event
+from shipworthy.events import Event, Measure, Severity, emit, event
 from shipworthy.lifecycle import (
     Exit,
     LeaveForRecycle,
@@ -54,15 +54,22 @@ from shipworthy.operations import (
     WorkersSilent,
     offered,
     operations_app,
+    recorded_metrics,
     trail_endpoints,
     trash_endpoints,
+    watch_endpoints,
 )
 from shipworthy.serve import judge
 from shipworthy.serve.channel import Channel
+from shipworthy.serve.counts import Counts
 from shipworthy.serve.engine import UvicornEngine
 from shipworthy.serve.judge import WorkerSeen
+from shipworthy.serve.metrics import ENDS, WORKERS, workers_by_state
 from shipworthy.serve.order import Order
+from shipworthy.serve.remembering import Remembering
 from shipworthy.serve.settings import ServeSettings
+from shipworthy.serve.shown import service_catalogue
+from shipworthy.serve.sockets import address_of
 from shipworthy.serve.spare import Begun, Spares
 from shipworthy.serve.standby import SpareStage, StandbyRule, has_room
 from shipworthy.serve.supervision import (
@@ -71,7 +78,6 @@ from shipworthy.serve.supervision import (
     EndReason,
     Leave,
     Spawn,
-    Stage,
     Strike,
     Supervision,
     SupervisionRule,
@@ -80,7 +86,7 @@ from shipworthy.serve.supervision import (
 )
 from shipworthy.serve.systemd import Notifier, NotifyFacts
 from shipworthy.settings import Loaded
-from shipworthy.telemetry import Registry, Snapshot, exposition, process_metrics, retired
+from shipworthy.telemetry import Memory, MetricsSettings, Registry, Snapshot, process_metrics
 
 TICK_SECONDS = 0.1
 # Every exchange with a worker is over within 1 s, including what the supervisor adds to it.
@@ -99,21 +105,9 @@ _REPORT_CHARACTERS = 500
 # Far above what probes, scrapers and a few people need at once.
 _OPERATIONS_CONNECTIONS_MAX = 256
 
+_LEARN_AGAIN_SECONDS = 1.0
 # What explains why nobody serves.
 _LOSSES = frozenset({EndReason.LOST, EndReason.FAILED, EndReason.WEDGED, EndReason.FORCED})
-
-_WORKERS = Metric(
-    "shipworthy_serve_workers",
-    "gauge",
-    "Workers by state: how many are wanted, start, are ready and leave, and spare processes.",
-    ("state",),
-)
-_ENDS = Metric(
-    "shipworthy_serve_worker_ends_total",
-    "counter",
-    "Worker processes that ended, by why.",
-    ("reason",),
-)
 
 Facts = TypeVar("Facts")
 
@@ -122,7 +116,7 @@ Facts = TypeVar("Facts")
 class WorkerStarted(Event):
     """A worker process was started."""
 
-    pid: int
+    worker_pid: int
     generation: int
 
 
@@ -134,7 +128,7 @@ class WorkerReady(Event):
     the settings and guarding libraries; importing the application; its own start and the listening.
     """
 
-    pid: int
+    worker_pid: int
     generation: int
     spare: bool
     took_seconds: Annotated[float, Measure]
@@ -148,7 +142,7 @@ class WorkerReady(Event):
 class WorkerLost(Event):
     """A worker process ended without being told to."""
 
-    pid: int
+    worker_pid: int
     generation: int
     because: str
 
@@ -157,7 +151,7 @@ class WorkerLost(Event):
 class WorkerForced(Event):
     """A worker process did not end in time and was sent a signal."""
 
-    pid: int
+    worker_pid: int
     generation: int
     signal: str
 
@@ -169,7 +163,7 @@ class WorkerRecycled(Event):
     Its successor serves, or is started when it is gone, where there was no room for both.
     """
 
-    pid: int
+    worker_pid: int
     generation: int
     because: str
 
@@ -178,7 +172,7 @@ class WorkerRecycled(Event):
 class WorkerWedged(Event):
     """The event loop of a worker process stood for too long; it is ended, another is started."""
 
-    pid: int
+    worker_pid: int
     generation: int
     because: str
 
@@ -187,7 +181,7 @@ class WorkerWedged(Event):
 class WorkerLeft(Event):
     """A worker process that was told to leave has ended; says what held it up."""
 
-    pid: int
+    worker_pid: int
     generation: int
     end: str
     because: str
@@ -314,20 +308,24 @@ class Supervisor:
         self._numbers = itertools.count(1)
         # Breakers that an operator holds open, with the reason: a worker to come must know.
         self._isolated: dict[str, str] = {}
-        self._snapshots: dict[int, Snapshot] = {}
-        self._departed: Snapshot = {}
+        self._counts = Counts()
         self._started_wall = SYSTEM_CLOCK.wall()
         self._tasks: set[asyncio.Task[None]] = set()
         self._left: asyncio.Future[Leave]
         self._registry = Registry()
         process_metrics(self._registry)
-        self._registry.gauge(_WORKERS, read=self._count_workers)
+        self._registry.gauge(WORKERS, read=self._count_workers)
         self._resources = ServiceResources(settings.of(ResourceSettings))
-        for metric, read in self._resources.metrics():
+        # What is put back through the operations port is counted here, and by no worker.
+        for metric, read in (*self._resources.metrics(), *recorded_metrics()):
             keep = self._registry.gauge if metric.kind == "gauge" else self._registry.running_total
             keep(metric, read=read)
         # Each is there from the start: an alert on their increase needs the 0.
-        self._ends = {end: self._registry.counter(_ENDS).cell(end) for end in EndReason}
+        self._ends = {end: self._registry.counter(ENDS).cell(end) for end in EndReason}
+        at = address_of(operations_sockets[0]) if operations_sockets else ""
+        shown = service_catalogue(settings)
+        self._memory = Memory(settings, self._registry, directory, shown, url=at)
+        self._remembering = Remembering(self._memory, self.metrics)
 
     async def run(
         self, changes: AsyncIterator[object] | None = None, *, early: Sequence[int] = ()
@@ -338,6 +336,7 @@ class Supervisor:
         """
         loop = asyncio.get_running_loop()
         self._left = loop.create_future()
+        self._counts.begin(self._settings.of(MetricsSettings).run_directory)
         recorded = RecordedApi(self._settings)
         operations = UvicornEngine(
             operations_app(
@@ -349,6 +348,7 @@ class Supervisor:
                 endpoints=(
                     *trash_endpoints(recorded, self._settings),
                     *trail_endpoints(recorded, self._settings),
+                    *watch_endpoints(self._memory),
                 ),
             ),
             connections_max=operations_connections_max(),
@@ -362,6 +362,7 @@ class Supervisor:
             heard[Signal.SIGTTOU] = lambda: self._want(self._supervision.fewer)
         with signals_of(loop, heard):
             ticking = asyncio.create_task(self._tick())
+            self._keep(self._remembering.begin())
             if changes is not None:
                 self._keep(self._follow(changes))
             if early:
@@ -376,6 +377,8 @@ class Supervisor:
                     task.cancel()
                 await self._spares.close()
                 await operations.close()
+                await self._remembering.end()
+                self._counts.close()
                 if self._notifier is not None:
                     self._notifier.close()
 
@@ -421,10 +424,11 @@ class Supervisor:
             ),
         )
 
-    async def metrics(self) -> bytes:
-        """Return the Prometheus text of all processes, a silent worker's as it last was."""
-        await self._ask_all("metrics")  # what comes is kept as it comes, see `_hear`
-        return exposition([self._registry.snapshot(), self._departed, *self._snapshots.values()])
+    async def metrics(self) -> list[Snapshot]:
+        """Return the metrics of all processes; what a silent worker only reads, as it last was."""
+        # What comes is kept as it comes, see `_hear`; who has a segment writes it there.
+        await self._ask_all("metrics")
+        return [self._registry.snapshot(), *self._counts.told()]
 
     async def requests(self) -> Sequence[Mapping[str, Any]]:
         """Return the requests in flight in the workers that answer, oldest first."""
@@ -547,12 +551,7 @@ class Supervisor:
             emit(WorkersWanted, before=before, wanted=self._supervision.wanted)
 
     def _count_workers(self) -> dict[tuple[str, ...], float]:
-        stages = [worker.stage for worker in self._supervision.workers.values()]
-        counts: dict[tuple[str, ...], float]
-        counts = {(stage.value,): float(stages.count(stage)) for stage in Stage}
-        counts["wanted",] = float(self._supervision.wanted)
-        counts["spare",] = float(self._spares.stage is not SpareStage.NONE)
-        return counts
+        return workers_by_state(self._supervision, spare=self._spares.stage is not SpareStage.NONE)
 
     async def _tick(self) -> None:
         looked = SYSTEM_CLOCK.now()
@@ -666,7 +665,7 @@ class Supervisor:
         worker = self._supervision.workers[generation]
         if word is Word.RETIRE and worker.end is EndReason.RECYCLED:
             pid = self._pid(generation)
-            emit(WorkerRecycled, pid=pid, generation=generation, because=worker.because)
+            emit(WorkerRecycled, worker_pid=pid, generation=generation, because=worker.because)
 
     def _strike(self, generation: int, blow: Blow) -> None:
         process = self._processes.get(generation)
@@ -676,9 +675,11 @@ class Supervisor:
             process.send_signal(_SIGNALS[blow])
         worker = self._supervision.workers[generation]
         if blow is Blow.ABORT and worker.end is EndReason.WEDGED:
-            emit(WorkerWedged, pid=process.pid, generation=generation, because=worker.because)
+            emit(
+                WorkerWedged, worker_pid=process.pid, generation=generation, because=worker.because
+            )
         elif blow is not Blow.TERM:
-            emit(WorkerForced, pid=process.pid, generation=generation, signal=blow.value)
+            emit(WorkerForced, worker_pid=process.pid, generation=generation, signal=blow.value)
 
     def _keep(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -713,7 +714,7 @@ class Supervisor:
                 draw=random.random(),  # noqa: S311 - spreads, and keeps no secret
             ),
         )
-        emit(WorkerStarted, pid=process.pid, generation=generation)
+        emit(WorkerStarted, worker_pid=process.pid, generation=generation)
         self._channels[generation] = channel
         listening = asyncio.create_task(self._listen(generation, channel))
         loop = asyncio.get_running_loop()
@@ -736,7 +737,7 @@ class Supervisor:
         if self._starts.pop(generation, (0.0, False))[1] and not seen.serving:
             self._spares.failed()
         # Counters must not go backwards when a process ends: its last totals stay.
-        self._departed = retired([self._departed, self._snapshots.pop(generation, {})])
+        self._counts.ended(generation)
         self._bury(generation, process.pid, status, clean=clean)
 
     async def _begin(self, generation: int) -> tuple[Begun, bool]:
@@ -779,6 +780,7 @@ class Supervisor:
                 workers=self._supervision.wanted,
                 watch_fd=watched.fileno(),
                 keep_listening=self._keep_listening,
+                segments=self._counts.path,
                 spare=spare,
             )
             process = await start_worker(order)
@@ -812,11 +814,11 @@ class Supervisor:
                 emit(ReplacementFailed, because=because)
             elif end in (EndReason.LOST, EndReason.FAILED):
                 if supervision.ever_ready:
-                    emit(WorkerLost, pid=pid, generation=generation, because=because)
+                    emit(WorkerLost, worker_pid=pid, generation=generation, because=because)
             else:
                 emit(
                     WorkerLeft,
-                    pid=pid,
+                    worker_pid=pid,
                     generation=generation,
                     end=end,
                     because=because,
@@ -853,6 +855,7 @@ class Supervisor:
                 self._say_started(generation, seen, message["began"])
                 self._do(self._supervision.ready(generation, seen.heard_at))
                 self._say_ready(seen.pid)
+                self._keep(self._learn(generation))
             case "failed":
                 self._do(self._supervision.failed(generation, message["because"]))
             case "answer":
@@ -866,12 +869,11 @@ class Supervisor:
         question, waiting = self._questions.pop(number)
         if question == "metrics":
             # Now, and not when the last one has answered: until then it may be gone.
-            self._snapshots[generation] = facts
+            self._counts.heard(generation, facts)
         waiting.set_result(facts)
 
     def _take_leave(self, generation: int, bye: Mapping[str, Any]) -> None:
-        if bye["metrics"]:  # one that is forced to leave has no time to count
-            self._snapshots[generation] = bye["metrics"]
+        self._counts.heard(generation, bye["metrics"])
         self._reports[generation] = _in_short(bye["report"])
         if bye["clean"]:
             self._clean.add(generation)
@@ -883,12 +885,24 @@ class Supervisor:
         took = [max(0.0, round(after - before, 3)) for before, after in pairwise([began, *steps])]
         emit(
             WorkerReady,
-            pid=seen.pid,
+            worker_pid=seen.pid,
             generation=generation,
             spare=spare,
             took_seconds=round(seen.heard_at - began, 3),
             **{f"{name}_seconds": seconds for name, seconds in zip(names, took, strict=True)},
         )
+
+    async def _learn(self, generation: int) -> None:
+        """Take what the application of a worker declares to be shown and watched.
+
+        One that is too busy to say it is asked again: nobody else would, and its alerts slept.
+        """
+        while generation in self._channels:
+            answers = await self._ask([generation], "declared", {})
+            if generation in answers:
+                self._memory.declared(answers[generation])
+                return
+            await asyncio.sleep(_LEARN_AGAIN_SECONDS)
 
     def _say_ready(self, pid: int) -> None:
         try:
@@ -911,14 +925,21 @@ class Supervisor:
 
     async def _ask_all(self, question: str, **details: str) -> dict[int, Any]:
         """Ask every worker that moves at once; who does not answer in time is left out."""
+        return await self._ask(list(self._channels), question, details)
+
+    async def _ask(
+        self, generations: Sequence[int], question: str, details: Mapping[str, str]
+    ) -> dict[int, Any]:
+        """Ask these workers as `_ask_all` does."""
         now = SYSTEM_CLOCK.now()
         asked: dict[int, asyncio.Future[Any]] = {}
         numbers: list[int] = []
         loop = asyncio.get_running_loop()
-        for generation, channel in self._channels.items():
+        for generation in generations:
             if now - self._seen[generation].heard_at > DEAF_SECONDS:
                 continue
             number = next(self._numbers)
+            channel = self._channels[generation]
             if channel.send("ask", number=number, question=question, **details):
                 asked[generation] = loop.create_future()
                 self._questions[number] = question, asked[generation]

@@ -9,7 +9,7 @@ from shipworthy.lifecycle import read_limits
 from shipworthy.outbound import OutboundSettings
 from shipworthy.redact import redact
 from shipworthy.settings import Loaded
-from shipworthy.web import framework_of, guards
+from shipworthy.web import counted_twice, framework_of, guards
 
 
 def survey(app: Any, settings: Loaded) -> dict[str, Any]:
@@ -27,6 +27,7 @@ def survey(app: Any, settings: Loaded) -> dict[str, Any]:
             {"guard": "database", "mode": settings.of(DbSettings).mode},
             {"guard": "outbound", "mode": settings.of(OutboundSettings).mode},
         ],
+        "counted_twice": list(counted_twice(app)),
         "not_done": _not_done(framework.kind, engines),
     }
 

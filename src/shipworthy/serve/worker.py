@@ -34,7 +34,7 @@ from shipworthy.db import (
     use_kinds,
 )
 from shipworthy.errors import ShipworthyError, StartFailed
-from shipworthy.events import Event, Measure, Severity, emit, event
+from shipworthy.events import CATALOGUE, Event, Measure, Severity, emit, event
 from shipworthy.lifecycle import (
     BLOCKED,
     LAG,
@@ -64,6 +64,7 @@ from shipworthy.redact import printable, redact
 from shipworthy.resilience import ResilienceSettings, breakers
 from shipworthy.serve.by_hand import ByHand
 from shipworthy.serve.channel import Channel, encoded
+from shipworthy.serve.counts import segment_name
 from shipworthy.serve.engine import ServerEngine, UvicornEngine
 from shipworthy.serve.order import Order
 from shipworthy.serve.preload import await_call, libraries_loaded
@@ -73,7 +74,14 @@ from shipworthy.serve.supervision import Word
 from shipworthy.serve.survey import survey
 from shipworthy.serve.target import AppRaised, load_target, parse_target
 from shipworthy.settings import Loaded, load
-from shipworthy.telemetry import resident_bytes, settle_logging, start_logging
+from shipworthy.telemetry import (
+    Segment,
+    Snapshot,
+    plain_declarations,
+    resident_bytes,
+    settle_logging,
+    start_logging,
+)
 from shipworthy.web import ActorSettings, AppLifespan
 
 _log = logging.getLogger("shipworthy.serve")
@@ -84,6 +92,9 @@ DRAIN_TICK_SECONDS = 0.02
 # How often it looks for the lines in which they stand, which takes a ms or two.
 LOOK_SECONDS = 0.25
 FLUSH_SECONDS = 0.5
+# How often what is only read (gauges, what the kernel counts) is written beside the cells. A worker
+# that is killed takes no more of it along than that.
+TELL_SECONDS = 1.0
 # What the `finally` of generators that nobody ended may take.
 WIND_UP_SECONDS = 0.5
 # The stop hooks have their own bounds; this is what the shells around them may add.
@@ -249,6 +260,7 @@ def main(text: str) -> int:
         watched,
         stop_logging=stop_logging,
         keep_listening=order.keep_listening,
+        segment=_begin_segment(order),
         began=(began, configured, imported),
     )
     loop = _new_loop(settings.of(ServeSettings).loop)
@@ -278,6 +290,7 @@ class Worker:
         *,
         stop_logging: Callable[[], None],
         keep_listening: bool = False,
+        segment: Segment | None = None,
         began: Sequence[float] = (),
     ) -> None:
         serve = settings.of(ServeSettings)
@@ -328,6 +341,11 @@ class Worker:
         resources = settings.of(ResourceSettings)
         self._resources = ProcessResources(resources)
         registry = hardened.registry
+        self._segment = segment
+        self._told_at = -math.inf
+        self._tellable = True
+        if segment is not None:
+            registry.keep_in(segment)
         self._watch = StandstillWatch(
             blocked_seconds=resources.blocked_seconds,
             request_of=self._request_of,
@@ -401,7 +419,7 @@ class Worker:
             "bye",
             clean=report.clean,
             report=report.to_dict(),
-            metrics=self._hardened.registry.snapshot(),
+            metrics=self._counts(),
         )
         return Exit.CLEAN if report.clean else Exit.FORCED
 
@@ -629,11 +647,13 @@ class Worker:
         try:
             match question:
                 case "metrics":
-                    facts = self._hardened.registry.snapshot()
+                    facts = self._counts()
                 case "requests":
                     facts = self._hardened.in_flight.describe()
                 case "databases":
                     facts = describe_databases()
+                case "declared":
+                    facts = plain_declarations(CATALOGUE)
                 case "isolate" | "close":
                     if question == "isolate":
                         self._by_hand.isolate(asked["name"], asked["because"])
@@ -668,7 +688,27 @@ class Worker:
             except Exception:  # noqa: BLE001 - as in `_report`
                 _log.exception("what an operator said of a breaker could not be done")
             self._report()
+            if self._segment is not None and SYSTEM_CLOCK.now() - self._told_at >= TELL_SECONDS:
+                self._tell(self._segment, asked=False)
             await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    def _counts(self) -> Snapshot:
+        """Return what is not in the segment, after what is only read has been written beside it."""
+        if self._segment is None:
+            return self._hardened.registry.snapshot()
+        self._tell(self._segment, asked=True)
+        return {}
+
+    def _tell(self, segment: Segment, *, asked: bool) -> None:
+        """Write what is only read; where that cannot be, what was said last stands."""
+        self._told_at = SYSTEM_CLOCK.now()
+        try:
+            segment.say(self._hardened.registry.rest(asked=asked))
+            self._tellable = True
+        except Exception:  # noqa: BLE001 - a worker that cannot say its gauges serves on
+            if self._tellable:
+                _log.exception("gauges could not be written; what was written last stands")
+            self._tellable = False
 
     def _report(self) -> None:
         """Say how this worker is; what cannot be told stands as it was, for silence costs its life.
@@ -698,8 +738,28 @@ class Worker:
             "rss_bytes": resident_bytes(),
             "requests": self._engine.served(),
             "health": self._lifecycle.health().to_dict()
-            | {"databases": pool_numbers(), "resources": self._resources.described()},
+            | {
+                "databases": pool_numbers(),
+                "resources": self._resources.described(),
+                "remarks": self._hardened.counted_twice,
+            },
         }
+
+
+def _begin_segment(order: Order) -> Segment | None:
+    """Begin to count where the supervisor reads; in memory, said in the log, where that fails."""
+    if not order.segments:
+        return None
+    try:
+        return Segment.begin(Path(order.segments), segment_name(order.generation))
+    except OSError as error:
+        _log.warning(
+            "this worker counts in its memory, and what is new there is lost when it is killed: "
+            "nothing can be written to %s: %s",
+            order.segments,
+            error,
+        )
+        return None
 
 
 def _sayer(watched: socket.socket | None) -> Callable[[dict[str, Any]], None]:

@@ -20,7 +20,7 @@ from shipworthy.settings.declare import (
     sections,
     size,
 )
-from shipworthy.settings.load import Loaded, Value, load
+from shipworthy.settings.load import Loaded, ShownValue, load
 
 __all__ = [
     "ENVIRONMENTS",
@@ -28,7 +28,7 @@ __all__ = [
     "Loaded",
     "Option",
     "Secret",
-    "Value",
+    "ShownValue",
     "duration",
     "load",
     "option",

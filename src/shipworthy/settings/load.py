@@ -31,7 +31,7 @@ S = TypeVar("S")
 
 @final
 @dataclass(frozen=True, slots=True)
-class Value:
+class ShownValue:
     """One setting as it holds: what is shown of it, and who said so."""
 
     key: str
@@ -46,7 +46,7 @@ class Loaded:
 
     environment: Environment
     file: str
-    values: tuple[Value, ...]
+    values: tuple[ShownValue, ...]
     notes: tuple[str, ...]
     _sections: Mapping[type[Any], Any] = field(repr=False)
 
@@ -109,7 +109,8 @@ def load(
         environment=environment,
         file=document.name if document else "",
         values=tuple(
-            Value(key, shown(options[key], value), origin) for key, (value, origin) in held.items()
+            ShownValue(key, shown(options[key], value), origin)
+            for key, (value, origin) in held.items()
         ),
         notes=tuple(notes),
         _sections={

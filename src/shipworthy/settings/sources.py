@@ -21,7 +21,7 @@ FILE_BYTES = 2**20
 SECRET_BYTES = 2**16
 # Sections of rooms that stand above `harden`: where those are not loaded, under another server,
 # their keys are not ours to judge.
-ELSEWHERE = frozenset({"operations", "outbound", "serve"})
+ELSEWHERE = frozenset({"monitoring", "operations", "outbound", "serve"})
 
 # What Kubernetes sets for every service of a namespace, so also for one called "shipworthy".
 _KUBERNETES = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")

@@ -4,51 +4,100 @@ Everything here is cheap where the request passes (a cell is one float, a log li
 bounded everywhere: label sets, the lines that wait for a slow reader, the time to close.
 
 Not here: which facts and metrics exist (declared in `events` by the room that knows them), the
-port that serves `/metrics` (`operations`), and how the texts of several workers come together
-(`serve` asks each one for its snapshot).
+port that serves `/metrics` (`operations`), and who reads the segments of several workers (`serve`).
 """
 
-from shipworthy.telemetry.exposition import EXPOSITION_TYPE, exposition, retired
+from shipworthy.telemetry.alert_settings import AlertSettings
+from shipworthy.telemetry.alerting import AlertState, Raised, about
+from shipworthy.telemetry.cells import Cell, HistogramCell
+from shipworthy.telemetry.counting import PROCESS, counter, gauge, histogram
+from shipworthy.telemetry.declarations import plain_declarations
+from shipworthy.telemetry.evaluate import evaluate, holds
+from shipworthy.telemetry.exposition import EXPOSITION_TYPE, Form, exposition, negotiated
+from shipworthy.telemetry.foreign import ForeignMetrics
+from shipworthy.telemetry.history import Histories, History
+from shipworthy.telemetry.keeping import Keeping, Point, state_folder
 from shipworthy.telemetry.lines import line, timestamp
+from shipworthy.telemetry.log_shown import LOG_SHOWN
 from shipworthy.telemetry.logs import (
     install_logging,
+    installed_log,
     logging_installed,
     open_log,
     settle_logging,
     start_logging,
 )
-from shipworthy.telemetry.metrics import (
-    Cell,
-    Counter,
-    Histogram,
-    HistogramCell,
-    Registry,
-    Snapshot,
-)
+from shipworthy.telemetry.memory import Memory
+from shipworthy.telemetry.memory_shown import MEMORY_SHOWN
+from shipworthy.telemetry.metrics import Counter, Histogram, Registry
 from shipworthy.telemetry.process import process_metrics, resident_bytes
-from shipworthy.telemetry.settings import LogSettings
+from shipworthy.telemetry.retention import Retained, RetentionSettings, StoredIn, policy
+from shipworthy.telemetry.rounds import Rounds
+from shipworthy.telemetry.run_directory import RunDirectory
+from shipworthy.telemetry.segment import Segment
+from shipworthy.telemetry.settings import HistorySettings, LogSettings, MetricsSettings
+from shipworthy.telemetry.shown import COUNTING_SHOWN
 from shipworthy.telemetry.sink import AccessLog, log_metrics
+from shipworthy.telemetry.snapshot import Series, Snapshot, folded, from_json, retired
+from shipworthy.telemetry.together import SegmentDirectory
 
 __all__ = [
+    "COUNTING_SHOWN",
     "EXPOSITION_TYPE",
+    "LOG_SHOWN",
+    "MEMORY_SHOWN",
+    "PROCESS",
     "AccessLog",
+    "AlertSettings",
+    "AlertState",
     "Cell",
     "Counter",
+    "ForeignMetrics",
+    "Form",
     "Histogram",
     "HistogramCell",
+    "Histories",
+    "History",
+    "HistorySettings",
+    "Keeping",
     "LogSettings",
+    "Memory",
+    "MetricsSettings",
+    "Point",
+    "Raised",
     "Registry",
+    "Retained",
+    "RetentionSettings",
+    "Rounds",
+    "RunDirectory",
+    "Segment",
+    "SegmentDirectory",
+    "Series",
     "Snapshot",
+    "StoredIn",
+    "about",
+    "counter",
+    "evaluate",
     "exposition",
+    "folded",
+    "from_json",
+    "gauge",
+    "histogram",
+    "holds",
     "install_logging",
+    "installed_log",
     "line",
     "log_metrics",
     "logging_installed",
+    "negotiated",
     "open_log",
+    "plain_declarations",
+    "policy",
     "process_metrics",
     "resident_bytes",
     "retired",
     "settle_logging",
     "start_logging",
+    "state_folder",
     "timestamp",
 ]

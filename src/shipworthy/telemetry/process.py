@@ -8,18 +8,18 @@ from pathlib import Path
 from shipworthy.events import Metric
 from shipworthy.telemetry.metrics import Registry
 
-_CPU = Metric(
+CPU = Metric(
     "process_cpu_seconds_total", "counter", "CPU time the processes used, user and system."
 )
-_RESIDENT = Metric(
+RESIDENT = Metric(
     "process_resident_memory_bytes", "gauge", "Memory the processes hold in RAM, in bytes."
 )
-_OPEN = Metric("process_open_fds", "gauge", "File descriptors that are open.")
+OPEN = Metric("process_open_fds", "gauge", "File descriptors that are open.")
 # The process nearest to its limit is the one that will fail, so the smallest limit is shown.
-_MOST = Metric(
+MOST = Metric(
     "process_max_fds", "gauge", "File descriptors one process may open, the lowest.", fold="min"
 )
-_BORN = Metric(
+BORN = Metric(
     "process_start_time_seconds", "gauge", "Unix time the oldest process began.", fold="min"
 )
 
@@ -32,14 +32,14 @@ def process_metrics(registry: Registry) -> None:
 
     Memory, descriptors and start time are read from /proc and are not there without it (macOS).
     """
-    registry.running_total(_CPU, read=time.process_time)
+    registry.running_total(CPU, read=time.process_time)
     if _most_descriptors() != resource.RLIM_INFINITY:
-        registry.gauge(_MOST, read=_most_descriptors)
+        registry.gauge(MOST, read=_most_descriptors)
     if _PROC.is_dir():
-        registry.gauge(_RESIDENT, read=resident_bytes)
-        registry.gauge(_OPEN, read=_open_descriptors)
+        registry.gauge(RESIDENT, read=resident_bytes)
+        registry.gauge(OPEN, read=_open_descriptors)
         started = _start_time_seconds()
-        registry.gauge(_BORN, read=lambda: started)
+        registry.gauge(BORN, read=lambda: started)
 
 
 def _most_descriptors() -> int:

@@ -1,9 +1,9 @@
-"""The settings of the log: section `log`."""
+"""The settings of the instruments: sections `log`, `history` and `metrics`."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from shipworthy.settings import option, section
+from shipworthy.settings import duration, option, section, size
 
 
 @section("log")
@@ -16,4 +16,70 @@ class LogSettings:
     )
     format: Literal["auto", "json", "text"] = option(
         "auto", "json for programs, text for people; auto is text on a terminal"
+    )
+    service: str = option("", "the name of the service in every line for programs; '' for none")
+    file: str = option("", "the file that lines are appended to; '' is standard output")
+    rotate_size_bytes: int = size(
+        "100MiB", "from which size on `log.file` is put aside and begun anew; 0 for never"
+    )
+    rotate_age_seconds: float = duration(
+        "0", "after which time it is put aside, in whole periods of UTC as 1d or 1h; 0 for never"
+    )
+    keep: int = option(
+        10, "how many files that were put aside stay; the oldest go. 0 for all", minimum=0
+    )
+
+
+@section("history")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistorySettings:
+    """What `run` remembers of the metrics, for charts and alerts without a server beside it.
+
+    How long it remembers, `[retention]` says.
+    """
+
+    every_seconds: float = duration(
+        "10s",
+        "from one snapshot of the metrics to the next; 0 remembers nothing, and no alert is "
+        "evaluated",
+        maximum="60s",
+    )
+    memory_bytes: int = size(
+        "48MiB",
+        "what the history may take of the supervisor's memory; it is shorter where that is not "
+        "enough",
+        minimum="1MiB",
+    )
+    file: bool = option(
+        True,  # noqa: FBT003
+        "whether what is older is kept in a file, which also outlives the process",
+    )
+    folder: str = option(
+        "",
+        "where the file is; when not set, where systemd keeps the service's state "
+        "($STATE_DIRECTORY), else .shipworthy beside the application",
+    )
+    disk_bytes: int = size(
+        "128MiB", "how large the file may become; what is oldest goes first", minimum="1MiB"
+    )
+
+    def refusals(self, environment: str) -> list[str]:
+        """Name what would make rates useless; it is refused everywhere."""
+        del environment
+        if 0 < self.every_seconds < 1:
+            what = f"history.every: {self.every_seconds:g}s is less than the second within which "
+            return [what + "all workers answer; set 1s or more, or 0 to remember nothing"]
+        return []
+
+
+@section("metrics")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsSettings:
+    """Where several workers count together."""
+
+    run_directory: str = option(
+        "",
+        "directory in which `run` makes one of its own, removed at its end, for what its workers "
+        "count; empty for the first that works of systemd's RUNTIME_DIRECTORY, XDG_RUNTIME_DIR, "
+        "/dev/shm and the temporary one; in memory is best",
     )

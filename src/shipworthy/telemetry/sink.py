@@ -9,11 +9,13 @@ import select
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
-from shipworthy.events import Metric
+from shipworthy.events import Metric, OneOf
+from shipworthy.redact import REDACTIONS
 from shipworthy.telemetry.lines import line, timestamp
+from shipworthy.telemetry.log_file import LogFile
 from shipworthy.telemetry.metrics import Registry
 
 # Lines that wait for a slow reader. 2 MiB is what some 4,000 requests have to say.
@@ -31,10 +33,16 @@ _LOOK_SECONDS = 0.1
 
 _log = logging.getLogger("shipworthy.telemetry")
 
-_DROPPED = Metric(
+LINES_DROPPED = Metric(
     "shipworthy_log_lines_dropped_total",
     "counter",
-    "Log lines that were dropped, because nobody took the ones before them.",
+    "Log lines that were dropped: nobody took the ones before them, or the disk is full.",
+)
+SECRETS_REDACTED = Metric(
+    "shipworthy_redactions_total",
+    "counter",
+    "Secrets that were kept out of a text, by the rule that found them.",
+    {"rule": OneOf(*REDACTIONS)},
 )
 
 
@@ -44,18 +52,28 @@ _Taken = tuple[Callable[[Any], bytes], object, int]
 
 @final
 class AccessLog:
-    """Takes lines at once and writes them to `stream_fd` from a thread of its own.
+    """Takes lines at once and writes them to `stream` from a thread of its own.
 
     `write` and `write_later` never wait: what a slow or blocked reader leaves no room for is
     dropped, counted in `dropped`, and said in the log as soon as there is room. Both are safe from
-    any thread, from signal handlers and after a fork. The descriptor is borrowed and stays open.
-    `human` says for whom the lines are written: people at a terminal, or programs (JSON).
+    any thread, from signal handlers and after a fork. A descriptor is borrowed and stays open, a
+    file is the log's own. `human` says for whom the lines are written: people at a terminal, or
+    programs (JSON). `common` is what every line for programs has, beside the number of the process.
     """
 
-    def __init__(self, stream_fd: int, *, human: bool, held_bytes: int = HELD_BYTES) -> None:
+    def __init__(
+        self,
+        stream: int | LogFile,
+        *,
+        human: bool,
+        held_bytes: int = HELD_BYTES,
+        common: Mapping[str, str] | None = None,
+    ) -> None:
         self.human = human
         self.dropped = 0
-        self._fd = stream_fd
+        self._stream = stream
+        self._common = common
+        self._torn = False
         self._limit_bytes = held_bytes
         self._told = 0
         self._closed = False
@@ -112,6 +130,16 @@ class AccessLog:
         # Reentrant, because a signal handler may log while its thread is just here.
         self._starting = threading.RLock()
         self._closing = threading.Event()
+        # What each line ends with in place of its brace, put there by the log's thread.
+        self._end = b""
+        if self._common is not None and not self.human:
+            common = line({"pid": os.getpid(), **self._common}, human=False)
+            self._end = b"," + common[1:]
+
+    def _begin_in_child(self) -> None:
+        self._begin()
+        if isinstance(self._stream, LogFile):
+            self._stream.begin_in_child()
 
     def _start(self) -> None:
         # Not before the first line: a server that loads the application and then forks its workers
@@ -135,6 +163,8 @@ class AccessLog:
             while taken is not None:
                 make, facts, size_bytes = taken
                 text = _made(make, facts)
+                if self._end and text.endswith(b"}\n"):
+                    text = text[:-2] + self._end
                 if piece and len(piece) + len(text) > PIECE_BYTES:
                     self._put(piece, count, held_bytes)
                     piece, count, held_bytes = b"", 0, 0
@@ -151,34 +181,46 @@ class AccessLog:
 
     def _put(self, piece: bytes, count: int, held_bytes: int) -> None:
         missing = self.dropped - self._told
-        if missing and self._write(_notice(missing, human=self.human)):
+        if missing and self._write(_notice(missing, human=self.human)) is None:
             self._told += missing
-        if not self._write(piece):
-            self.dropped += count
+        left = self._write(piece)
+        if left is not None:
+            # Lines for people may have rows of a stack below them, so those are all taken for lost.
+            done = 0 if self.human else piece[: max(len(piece) - left, 0)].count(b"\n")
+            self.dropped += max(count - done, 0)
         self._held_bytes -= held_bytes
 
-    def _write(self, piece: bytes) -> bool:
-        rest = memoryview(piece)
+    def _write(self, piece: bytes) -> int | None:
+        """Write `piece`; return None, or how much of it is left for want of room or a reader."""
+        rest = memoryview(b"\n" + piece if self._torn and piece else piece)
         while rest:
+            stream = self._stream
+            fd = stream.descriptor(len(rest)) if isinstance(stream, LogFile) else stream
             try:
-                rest = rest[os.write(self._fd, rest) :]
+                rest = rest[os.write(fd, rest) :]
+                self._torn = len(rest) > 0
             except BlockingIOError:
                 # Somebody who shares the descriptor set it non-blocking.
                 if time.monotonic() >= self._deadline:
-                    return False
+                    return len(rest)
                 room = select.poll()
-                room.register(self._fd, select.POLLOUT)
+                room.register(fd, select.POLLOUT)
                 room.poll(_LOOK_SECONDS * 1000)
             except OSError:
                 # The reader is gone or the disk is full. There is nobody to tell it to but the
-                # counter; the next lines are tried again.
-                return False
-        return True
+                # counter; the next lines are tried again, on a line of their own.
+                return len(rest)
+        return None
 
 
 def log_metrics(registry: Registry, log: AccessLog) -> None:
-    """Register what `log` had to drop in `registry`."""
-    registry.running_total(_DROPPED, read=lambda: log.dropped)
+    """Register in `registry` what `log` had to drop, and what was kept out of every text."""
+    registry.running_total(LINES_DROPPED, read=lambda: log.dropped)
+    registry.running_total(SECRETS_REDACTED, read=_redactions)
+
+
+def _redactions() -> dict[tuple[str, ...], float]:
+    return {(rule,): count for rule, count in REDACTIONS.items()}
 
 
 def _made(make: Callable[[Any], bytes], facts: object) -> bytes:
@@ -195,7 +237,7 @@ def _notice(missing: int, *, human: bool) -> bytes:
         "ts": timestamp(time.time()),
         "level": "warning",
         "logger": "shipworthy.telemetry",
-        "message": "log lines were dropped, because nobody took the ones before them",
+        "message": "log lines were dropped: nobody took the ones before them, or the disk is full",
         "dropped": missing,
     }
     return line(fields, human=human)
@@ -206,7 +248,7 @@ _living: "weakref.WeakSet[AccessLog]" = weakref.WeakSet()
 
 def _begin_in_child() -> None:
     for log in _living:
-        log._begin()  # noqa: SLF001 - the same module
+        log._begin_in_child()  # noqa: SLF001 - the same module
 
 
 os.register_at_fork(after_in_child=_begin_in_child)

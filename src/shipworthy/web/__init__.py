@@ -22,11 +22,10 @@ from shipworthy.web.frameworks import (
     asgi_of,
     framework_of,
     observe,
-    owner_finder,
-    route_finder,
 )
 from shipworthy.web.health import ProbeRouteTaken, Probes
 from shipworthy.web.idempotency import CommitUnfenced, Idempotency, KeySeenAgain, KeysUnkept
+from shipworthy.web.instrumented import CountedTwice, counted_twice
 from shipworthy.web.lifespan import AppLifespan, LifespanUnsupported, speak_lifespan
 from shipworthy.web.line import App, Call, Line, Message, Receive, Scope, Send
 from shipworthy.web.problems import (
@@ -37,11 +36,16 @@ from shipworthy.web.problems import (
     problem,
 )
 from shipworthy.web.replay import Replay, ReplayWithheld, RequestReplayed
+from shipworthy.web.request_metrics import RequestMetrics
+from shipworthy.web.routes import RouteTable, meant, owner_finder, route_finder, routes_of
 from shipworthy.web.settings import IdempotencySettings, WebSettings, guards
+from shipworthy.web.shown import WEB_SHOWN
+from shipworthy.web.slo_settings import SloSettings
 from shipworthy.web.streams import EventStreams, spread_seconds
 from shipworthy.web.wsgi import WsgiApp
 
 __all__ = [
+    "WEB_SHOWN",
     "Access",
     "ActorFinder",
     "ActorHeaderRefused",
@@ -54,6 +58,7 @@ __all__ = [
     "CallRefused",
     "CommitUnfenced",
     "Correlation",
+    "CountedTwice",
     "DoorClosed",
     "DoorCrowded",
     "DoorGuard",
@@ -76,23 +81,29 @@ __all__ = [
     "Receive",
     "Replay",
     "ReplayWithheld",
+    "RequestMetrics",
     "RequestReplayed",
+    "RouteTable",
     "Scope",
     "Send",
+    "SloSettings",
     "Unanswered",
     "WebSettings",
     "WsgiApp",
     "actor_named",
     "asgi_of",
     "ask",
+    "counted_twice",
     "framework_of",
     "guards",
+    "meant",
     "new_ids",
     "observe",
     "owner_finder",
     "parse_traceparent",
     "problem",
     "route_finder",
+    "routes_of",
     "speak_lifespan",
     "spread_seconds",
 ]

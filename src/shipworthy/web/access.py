@@ -1,4 +1,4 @@
-"""The access line and the metrics of a request, made from what the line of guards knows anyway.
+"""The access line of a request, and its counting, from what the line of guards knows anyway.
 
 The line is put together as text, because a log record would cost more than all guards together,
 and in the log's thread, so that no request waits for it.
@@ -11,39 +11,16 @@ from typing import Any, final
 
 import orjson
 
-from shipworthy.events import Metric
+from shipworthy.events import method_label
 from shipworthy.redact import redact
-from shipworthy.telemetry import AccessLog, Registry, line, timestamp
-from shipworthy.web.line import Call, Scope
+from shipworthy.telemetry import AccessLog, line, timestamp
+from shipworthy.web.line import UNMATCHED, Call, Scope
+from shipworthy.web.request_metrics import CLIENT_GONE, RequestMetrics, uncounted
 
-# Methods nobody knows: one value, so that no client can make more of them.
-OTHER_METHOD = "_other"
+# Answers that a router gives before it has met a route: a redirect to the right slash, and a method
+# that none takes.
+_BEFORE_A_ROUTE = frozenset((301, 302, 307, 308, 405))
 
-REQUESTS = Metric(
-    "shipworthy_web_requests_total",
-    "counter",
-    "Requests and websockets by method, route template and status of the answer.",
-    ("method", "route", "status"),
-)
-SECONDS = Metric(
-    "shipworthy_web_request_seconds",
-    "histogram",
-    "Seconds from the head of a request to the last byte of its answer; no websockets.",
-    ("method", "route"),
-    # 1 ms for what comes from memory, 30 s where most clients have given up.
-    (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
-)
-IN_FLIGHT = Metric(
-    "shipworthy_web_in_flight",
-    "gauge",
-    "Requests and websockets that are being served now, with their background tasks.",
-)
-
-_METHODS = frozenset(
-    ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "WEBSOCKET")
-)
-# nginx's number for a client that left before it was answered; no other is as widely understood.
-CLIENT_GONE = 499
 _GONE = '"client_gone":true,'
 # Of a path; what comes after this is of no use to a reader.
 TEXT_CHARACTERS = 1024
@@ -62,8 +39,7 @@ _FACTS_BYTES = 576
 class _Kind:
     """What calls of one method, route and status share; `fixed` is that part of their line."""
 
-    count: Callable[[], None]
-    observe: Callable[[float], None]
+    count: Callable[[Call, float], None]
     method: str
     status: int
     fixed: str
@@ -78,16 +54,17 @@ _Facts = tuple[float, _Kind, str, str, float, int, bool, str, str, str]
 class Access:
     """Write one line for each call and count it, once its answer is over.
 
-    Probes that succeed are counted and write no line: they say the same thing all day. Safe to
-    share between threads and tasks.
+    Probes are nobody's requests, so they are not counted, and write a line only when they fail.
+    `meant` tells from a scope which route was asked for, where the router itself has answered. Safe
+    to share between threads and tasks.
     """
 
     def __init__(
         self,
-        registry: Registry,
+        metrics: RequestMetrics,
         log: AccessLog | None,
         *,
-        in_flight: Callable[[], int],
+        meant: Callable[[Scope], str],
         now: Callable[[], float],
         wall: Callable[[], float] = time.time,
         asks_always: bool = False,
@@ -97,9 +74,9 @@ class Access:
         self._make = self._for_people if log and log.human else self._for_programs
         self._now = now
         self._wall = wall
-        self._requests = registry.counter(REQUESTS)
-        self._seconds = registry.histogram(SECONDS)
-        registry.gauge(IN_FLIGHT, read=in_flight)
+        self._metrics = metrics
+        self._meant = meant
+        self.accepted = metrics.accepted
         self._known: dict[tuple[str, str, int], _Kind] = {}
         # Of the log's thread alone.
         self._texts: dict[str, str] = {}
@@ -110,9 +87,10 @@ class Access:
         record = call.record
         status = call.status or (CLIENT_GONE if call.gone else 500)
         route = record.route or call.route()
-        kind = self._known.get((record.method, route, status)) or self._learn(call, status)
-        kind.count()
-        kind.observe(seconds)
+        if status in _BEFORE_A_ROUTE and route == UNMATCHED:
+            route = record.route = self._meant(call.scope)
+        kind = self._known.get((record.method, route, status)) or self._learn(call, route, status)
+        kind.count(call, seconds)
         actor = self._actor(call)
         log = self._log
         if log is None or (call.probe and status < 400):
@@ -148,15 +126,13 @@ class Access:
             return ""
         return named.name[:_ACTOR_CHARACTERS]
 
-    def _learn(self, call: Call, status: int) -> _Kind:
+    def _learn(self, call: Call, route: str, status: int) -> _Kind:
         """Return the cells, and the part of the line, that calls of this kind share."""
         method = call.record.method[:TEXT_CHARACTERS]
-        route = call.route()
-        label = method if method in _METHODS else OTHER_METHOD
+        label = method if method == "WEBSOCKET" else method_label(method)
         text = _escaped(route)
         kind = _Kind(
-            count=self._requests.cell(label, route, str(status)).add,
-            observe=_nothing if label == "WEBSOCKET" else self._seconds.cell(label, route).observe,
+            count=uncounted if call.probe else self._metrics.of(label, route, status),
             method=method,
             status=status,
             fixed=f'"level":"{_level(status)}","logger":"shipworthy.access",'
@@ -223,7 +199,3 @@ _NO_STATE: Mapping[str, Any] = {}
 
 def _level(status: int) -> str:
     return "info" if status < 500 else "error"
-
-
-def _nothing(_seconds: float) -> None:
-    """Observe nothing: how long a websocket lasted says nothing about how fast we are."""

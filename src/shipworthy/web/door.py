@@ -23,12 +23,12 @@ from shipworthy.telemetry import Registry
 from shipworthy.web.line import Call, Message
 
 INSIDE = Metric(
-    "shipworthy_door_inside", "gauge", "Requests inside that may keep a database connection.", ()
+    "shipworthy_door_inside", "gauge", "Requests inside that may keep a database connection."
 )
-WAITING = Metric("shipworthy_door_waiting", "gauge", "Requests that wait to be let in.", ())
-WAITED = Metric("shipworthy_door_waited_total", "counter", "Requests that had to wait.", ())
+WAITING = Metric("shipworthy_door_waiting", "gauge", "Requests that wait to be let in.")
+WAITED = Metric("shipworthy_door_waited_total", "counter", "Requests that had to wait.")
 REFUSED = Metric(
-    "shipworthy_door_refused_total", "counter", "Requests that were refused after their wait.", ()
+    "shipworthy_door_refused_total", "counter", "Requests that were refused after their wait."
 )
 
 

@@ -5,21 +5,18 @@ hooks. Nothing is patched, and no framework is imported that the application has
 """
 
 import inspect
-import os
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal, final
+from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from shipworthy.context import current_request
 from shipworthy.errors import TargetInvalid
-from shipworthy.web.line import App, Receive, Scope, Send
+from shipworthy.web.line import UNMATCHED, App, Receive, Scope, Send
 
-# What no route serves: one value, so that no client can make more of them.
-UNMATCHED = "_unmatched"
 Kind = Literal["asgi", "wsgi"]
 
 # Wrappers around an application are followed this far to find its framework.
@@ -52,7 +49,7 @@ def framework_of(app: Any) -> Framework:
     Raises `TargetInvalid` for what is neither an ASGI nor a WSGI application.
     """
     inner = innermost(app)
-    made = _made_with(inner)
+    made = made_with(inner)
     if made is None:
         kind = _interface(app)
         return Framework(kind.upper(), kind, "")
@@ -68,10 +65,26 @@ def innermost(app: Any) -> Any:
     """Return the application of a known framework that `app` is or wraps, else `app` itself."""
     inner = app
     for _ in range(_DEEPEST):
-        if _made_with(inner):
+        if made_with(inner):
             return inner
         inner = getattr(inner, "app", None)
     return app
+
+
+def within(app: Any) -> Iterator[Any]:
+    """Yield `app` and what it wraps, layer by layer, also what Flask and Quart are wrapped in.
+
+    Those are wrapped inside out: what is called stands in `.wsgi_app` or `.asgi_app`.
+    """
+    for _ in range(_DEEPEST):
+        yield app
+        for name in ("app", "wsgi_app", "asgi_app"):
+            below = getattr(app, name, None)
+            if below is not None:
+                app = below
+                break
+        else:
+            return
 
 
 def asgi_of(app: Any) -> App:
@@ -97,142 +110,19 @@ def observe(app: Any) -> None:
         import quart.signals
 
         quart.signals.request_started.connect(_quart_route)
+        quart.signals.websocket_started.connect(_quart_websocket)
         quart.signals.got_request_exception.connect(_quart_error)
     if "django.core.signals" in sys.modules:
         from django.core.signals import got_request_exception
 
         got_request_exception.connect(_django_error, dispatch_uid="shipworthy")
     inner = innermost(app)
-    if _made_with(inner) == ("Litestar", "asgi") and _litestar_error not in inner.after_exception:
+    if made_with(inner) == ("Litestar", "asgi") and _litestar_error not in inner.after_exception:
         inner.after_exception.append(_litestar_error)
 
 
-def route_finder(app: Any) -> Callable[[Scope], str]:
-    """Return what tells from a scope, after the application has seen it, which route it took.
-
-    The answer is a template, never a path: their number is bounded by the application, not by its
-    clients. Where there is none to be known it is `_unmatched`.
-    """
-    inner = innermost(app)
-    match _made_with(inner):
-        case ("FastAPI" | "Starlette", _):
-            return StarletteRoutes(inner).template
-        case ("Litestar", _):
-            return _litestar_template
-        case ("Django", _):
-            return _django_template
-        case _:
-            return _no_template
-
-
-def owner_finder(app: Any) -> Callable[[str], bool]:
-    """Return what tells from the table of routes whether one serves `GET path` and not any path.
-
-    False where the table does not say so: there may be none, or a middleware, or an application
-    that is mounted, may answer without a route.
-    """
-    inner = innermost(app)
-    match _made_with(inner):
-        case ("FastAPI" | "Starlette", _):
-            serving = StarletteRoutes(inner).serving
-        case ("Litestar", _):
-            serving = partial(_litestar_serving, inner)
-        case ("Flask" | "Quart", _):
-            serving = partial(_flask_serving, inner)
-        case ("Django", _):
-            serving = _django_serving
-        case _:
-            return lambda _path: False
-
-    def owns(path: str) -> bool:
-        found = serving(path)
-        return found is not None and found != serving(f"/{os.urandom(6).hex()}")
-
-    return owns
-
-
-@final
-class StarletteRoutes:
-    """The templates of a Starlette application, found by the endpoint it notes in the scope.
-
-    `scope["route"]` knows nothing of mounts and included routers, so the routes are walked once
-    and again when their number changes. An endpoint that serves several templates is told apart by
-    matching the path.
-    """
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-        self._walked = -1
-        self._templates: dict[int, str | list[tuple[str, re.Pattern[str]]]] = {}
-        # Kept alive, so that the id of an endpoint stays its own.
-        self._endpoints: list[Any] = []
-
-    def template(self, scope: Scope) -> str:
-        """Return the template of the route that the scope has taken."""
-        endpoint = scope.get("endpoint")
-        if endpoint is None:
-            return UNMATCHED
-        found = self._templates.get(id(endpoint))
-        if found is None and len(self._app.routes) != self._walked:
-            self._walk()
-            found = self._templates.get(id(endpoint))
-        if isinstance(found, str):
-            return found
-        root = scope.get("app_root_path", scope.get("root_path", ""))
-        path = scope["path"].removeprefix(root)
-        return next((text for text, regex in found or () if regex.match(path)), UNMATCHED)
-
-    def serving(self, path: str) -> Any:
-        """Return the first route that serves `GET path`, None where there is none."""
-        from starlette.routing import compile_path
-
-        # What is served for one host only is not found by a probe, which asks for an address.
-        here = [route for route in self._app.routes if not hasattr(route, "host")]
-        for route, template in _paths(here, ""):
-            # A websocket has no methods at all; an endpoint that is a class takes any.
-            methods = getattr(route, "methods", ())
-            if methods is None or "GET" in methods:
-                regex, _, _ = compile_path(template)
-                if regex.match(path):
-                    return route
-        return None
-
-    def _walk(self) -> None:
-        from starlette.routing import compile_path
-
-        self._walked = len(self._app.routes)
-        self._endpoints = []
-        found: dict[int, list[tuple[str, re.Pattern[str]]]] = {}
-        for route, path in _paths(self._app.routes, ""):
-            endpoint = route.endpoint if hasattr(route, "endpoint") else route.app
-            regex, template, _ = compile_path(path)
-            self._endpoints.append(endpoint)
-            found.setdefault(id(endpoint), []).append((template, regex))
-        self._templates = {
-            key: templates if len(templates) > 1 else templates[0][0]
-            for key, templates in found.items()
-        }
-
-
-def _paths(routes: Iterable[Any], prefix: str) -> Iterator[tuple[Any, str]]:
-    for route in routes:
-        contexts = getattr(route, "effective_route_contexts", None)
-        if contexts is not None:
-            # What a router became where FastAPI included it.
-            yield from _paths((c.starlette_route or c for c in contexts()), prefix)
-            continue
-        path = prefix + (getattr(route, "path", None) or "")
-        below = getattr(route, "routes", None)
-        if below:
-            yield from _paths(below, path)
-        elif hasattr(route, "endpoint"):
-            yield route, path
-        elif hasattr(route, "app"):
-            # A mount of something that has no routes to be known: static files, a WSGI application.
-            yield route, f"{path}/{{path:path}}"
-
-
-def _made_with(app: Any) -> tuple[str, Kind] | None:
+def made_with(app: Any) -> tuple[str, Kind] | None:
+    """Return the name and kind of the framework that `app` is an application of."""
     for cls in type(app).__mro__:
         found = _KNOWN.get((cls.__module__.partition(".")[0], cls.__name__))
         if found is not None:
@@ -274,50 +164,34 @@ async def _call_double(app: Any, scope: Scope, receive: Receive, send: Send) -> 
     await app(scope)(receive, send)
 
 
-def _no_template(_scope: Scope) -> str:
-    return UNMATCHED
-
-
-def _litestar_template(scope: Scope) -> str:
-    return scope.get("path_template") or UNMATCHED
-
-
-def _django_template(scope: Scope) -> str:
-    from django.urls import Resolver404, resolve
-
-    try:
-        match = resolve(scope["path"].removeprefix(scope.get("root_path", "")))
-    except Resolver404:
-        return UNMATCHED
-    return f"/{match.route}"
-
-
-def _litestar_serving(app: Any, path: str) -> Any:
-    return path if "GET" in app.route_handler_method_map.get(path, ()) else None
-
-
-def _flask_serving(app: Any, path: str) -> Any:
-    # A rule that ends with a slash redirects to itself.
-    for rule in app.url_map.iter_rules():
-        is_get = not rule.websocket and (rule.methods is None or "GET" in rule.methods)
-        if rule.rule in (path, f"{path}/") and is_get:
-            return rule
-    return None
-
-
-def _django_serving(path: str) -> Any:
-    from django.urls import Resolver404, resolve
-
-    try:
-        return resolve(path).route
-    except Resolver404:
-        return None
-
-
 def _note_route(rule: Any) -> None:
     record = current_request()
-    if record is not None and rule is not None:
-        record.route = rule.rule
+    if record is None or rule is None:
+        return
+    # What it is mounted in may know its place, as `/shop/{path}`.
+    facts = record.facts
+    place = UNMATCHED if facts is None else facts.route_of(record.scope)
+    prefix = place.removesuffix("/{path}") if place.endswith("/{path}") else ""
+    record.route = f"{prefix}{rule.rule}"
+
+
+def _rule_of(request: Any, adapter: Any) -> Any:
+    """Return the rule of a request, also of one that the router itself answers: 308 and 405."""
+    error = request.routing_exception
+    if error is None or adapter is None:
+        return request.url_rule
+    methods, target = getattr(error, "valid_methods", None), getattr(error, "new_url", None)
+    try:
+        if methods:
+            rule, _ = adapter.match(method=next(iter(methods)), return_rule=True)
+        elif target:
+            below = urlsplit(target).path.removeprefix(adapter.script_name.rstrip("/"))
+            rule, _ = adapter.match(unquote(below), return_rule=True)
+        else:
+            return None
+    except Exception:  # noqa: BLE001 - its word for a path without a route, which this is then
+        return None
+    return rule
 
 
 def _note_error(error: BaseException | None) -> None:
@@ -329,7 +203,7 @@ def _note_error(error: BaseException | None) -> None:
 def _flask_route(_sender: Any, **_extra: Any) -> None:
     import flask
 
-    _note_route(flask.request.url_rule)
+    _note_route(_rule_of(flask.request, flask.globals.request_ctx.url_adapter))
 
 
 def _flask_error(_sender: Any, *, exception: BaseException, **_extra: Any) -> None:
@@ -340,7 +214,13 @@ def _flask_error(_sender: Any, *, exception: BaseException, **_extra: Any) -> No
 async def _quart_route(_sender: Any, **_extra: Any) -> None:
     import quart
 
-    _note_route(quart.request.url_rule)
+    _note_route(_rule_of(quart.request, quart.globals.request_ctx.url_adapter))
+
+
+async def _quart_websocket(_sender: Any, **_extra: Any) -> None:
+    import quart
+
+    _note_route(quart.websocket.url_rule)
 
 
 async def _quart_error(_sender: Any, *, exception: BaseException, **_extra: Any) -> None:

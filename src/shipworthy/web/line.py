@@ -23,6 +23,9 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
+# What no route serves: one value, so that no client can make more of them.
+UNMATCHED = "_unmatched"
+
 # Stands in a call until `Correlation` has made the record of its request.
 _NOBODY = RequestRecord(request_id="", correlation_id="", trace_id="", span_id="")
 
@@ -50,7 +53,8 @@ class Call:
     """One HTTP request or websocket on its way through the line; belongs to one task.
 
     `app` is who will be asked: a guard may put another in its place. `status` is 0 until the
-    answer has started, `ended` is set when its last byte is handed to the server, `gone` when the
+    answer has started, `first_at` when the first part of one that comes in parts was handed over, 0
+    for any other, `ended` is set when its last byte is handed to the server, `gone` when the
     client left before that. `head` is that of the answer, once there is one; `stream` what is known
     of an answer that comes in parts. `heard` is set when the application has met the end of a call
     that was ended in its place, see `hang_up`. `keyed` is set while the call holds an
@@ -63,13 +67,16 @@ class Call:
         "_send",
         "app",
         "ended",
+        "first_at",
         "gone",
         "head",
         "headers",
         "heard",
         "held",
         "keyed",
+        "messages",
         "probe",
+        "received_bytes",
         "record",
         "scope",
         "sent_bytes",
@@ -92,11 +99,15 @@ class Call:
         self.record = _NOBODY
         self.status = 0
         self.sent_bytes = 0
+        self.received_bytes = 0
+        self.first_at = 0.0
         self.ended = False
         self.gone = False
         self.probe = False
         self.keyed = False
         self.held: list[Message] | None = None
+        # Called for each message of a websocket, received and sent, once a guard wants that.
+        self.messages: tuple[Callable[[], None], Callable[[], None]] | None = None
         self.stream: EventStream | Literal[False] | None = None
         self.started = line.now()
         self.task: asyncio.Task[Any] | None = None
@@ -109,14 +120,24 @@ class Call:
     def route(self) -> str:
         """Return the template of the route that serves the call, as far as it is known by now."""
         record = self.record
-        if not record.route:
-            record.route = self._line.route_of(self.scope)
-        return record.route
+        if record.route:
+            return record.route
+        found = self._line.route_of(self.scope)
+        # Kept only once it is known: who asks early must not decide for those who ask late.
+        if found != UNMATCHED:
+            record.route = found
+        return found
 
     async def receive(self) -> Message:
         """Give the application its next message, past the guards that look at it."""
         message = await self._receive()
-        if message["type"] == "http.disconnect":
+        kind = message["type"]
+        if kind == "http.request":
+            self.received_bytes += len(message.get("body", b""))
+        elif kind == "websocket.receive":
+            if self.messages is not None:
+                self.messages[0]()
+        elif kind == "http.disconnect":
             self.heard = True
             if not self.ended:
                 self.gone = True
@@ -140,7 +161,16 @@ class Call:
         return self._send_rarer(kind, message)
 
     def _send_rarer(self, kind: str, message: Message) -> Awaitable[None]:
-        if kind in ("websocket.accept", "websocket.http.response.start"):
+        if kind == "websocket.send":
+            if self.messages is not None:
+                self.messages[1]()
+            return self._send(message)
+        if kind == "websocket.accept":
+            self.status = 101
+            for accepted in self._line.accepted:
+                accepted(self)
+            return self.start(message)
+        if kind == "websocket.http.response.start":
             return self.start(message)
         if kind == "websocket.close" and self.status == 0:
             return self._close_unaccepted(message)
@@ -163,7 +193,10 @@ class Call:
         self.sent_bytes += len(message.get("body", b""))
         if not message.get("more_body", False):
             self.end()
-        elif self.stream is not False:  # which it is as soon as no guard wants its parts
+            return self._send(message)
+        if not self.first_at and self.sent_bytes:
+            self.first_at = self._line.now()
+        if self.stream is not False:  # which it is as soon as no guard wants its parts
             for part in self._line.part:
                 waiting: Awaitable[None] | None = part(self, message)
                 if waiting is not None:
@@ -245,12 +278,12 @@ class Line:
     A guard is an object with any of: `enter(call)`, before the application is asked, which may
     raise and may return an awaitable; `around(call, app)`, when all have been entered, which
     returns who is asked in the place of `app`: itself, or what calls it more than once or not at
-    all; `received(call, message)`, for each message the application receives;
-    `starting(call, message)`, which may put other headers in the place of `message["headers"]` but
-    not change those, which are the application's; `part(call, message)`, for each part of the body
-    that is not the last, which may return an awaitable that hands it on; `ended(call)`, once, when
-    the last byte of the answer is handed over; and `leave(call)`, when the call is over with its
-    background tasks.
+    all; `received(call, message)`, for each message the application receives; `accepted(call)`,
+    when it has accepted a websocket; `starting(call, message)`, which may put other headers in the
+    place of `message["headers"]` but not change those, which are the application's;
+    `part(call, message)`, for each part of the body that is not the last, which may return an
+    awaitable that hands it on; `ended(call)`, once, when the last byte of the answer is handed
+    over; and `leave(call)`, when the call is over with its background tasks.
     `ended` and `leave` also come to guards that the call never reached, and must not raise.
     """
 
@@ -272,6 +305,7 @@ class Line:
         self._around = _hooks(guards[::-1], "around")
         self.received = _hooks(guards, "received")
         self.starting = _hooks(guards, "starting")
+        self.accepted = _hooks(guards, "accepted")
         self.part = _hooks(guards, "part")
         self.ended = _hooks(guards[::-1], "ended")
         self._leave = _hooks(guards[::-1], "leave")

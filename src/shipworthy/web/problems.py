@@ -99,6 +99,10 @@ def problem(
     return orjson.dumps(document)
 
 
+def _uncounted(_route: str, _error_type: str) -> None:
+    """Where nobody counts."""
+
+
 @final
 class Problems:
     """Answer what the application left unanswered, and what a guard refused.
@@ -111,11 +115,20 @@ class Problems:
 
     In the modes `report` and `off` no answer of the application is touched, and where there is
     none the client gets what the server would say, with its id; an exception is logged in every
-    mode, and a refusal answered. Safe for any number of tasks: it keeps no state.
+    mode, and a refusal answered. `failed` hears the route and the class of each exception. Safe for
+    any number of tasks: it keeps no state.
     """
 
-    def __init__(self, *, mode: Mode, development: bool, leaving: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        *,
+        mode: Mode,
+        development: bool,
+        leaving: Callable[[], bool],
+        failed: Callable[[str, str], None] = _uncounted,
+    ) -> None:
         self.holds = mode == "enforce"
+        self._failed = failed
         self._development = development
         self._leaving = leaving
 
@@ -156,7 +169,7 @@ class Problems:
             await self._answer_called_off(call, error)
         elif call.gone:
             if not _says_gone(error):
-                _log(call, error, _answered(call))
+                self._log(call, error, _answered(call))
         elif not isinstance(error, GeneratorExit):  # in which nothing can be awaited
             await self._answer_exception(call, error)
 
@@ -165,7 +178,7 @@ class Problems:
         if not self._leaving():
             # Who cancels has an answer of their own, or knows that nobody waits for one.
             if not call.gone:
-                _log(call, error, _answered(call))
+                self._log(call, error, _answered(call))
         elif not call.status:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_WORD_SECONDS):
@@ -188,7 +201,7 @@ class Problems:
         if not call.status:
             answered = "with a problem" if self.holds else "in plain words"
             await self._fail(call, error)
-        _log(call, error, answered)
+        self._log(call, error, answered)
 
     async def _look(self, call: Call, held: list[Message]) -> None:
         """Decide by what there is of a 500 so far: replace it, pass it on, or wait for more."""
@@ -202,13 +215,25 @@ class Problems:
         elif shows or (whole and error is not None and _is_own_page(held)):
             await self._fail(call, error)
             if error is not None:
-                _log(call, error, "with a problem")
+                self._log(call, error, "with a problem")
         elif len(body) > PAGE_BYTES or not (
             _is_own_page(held) if whole else _begins_own_page(body, debug=not self._development)
         ):
             await _release(call, held)
             if error is not None:
-                _log(call, error, "by the application")
+                self._log(call, error, "by the application")
+
+    def _log(self, call: Call, error: BaseException, answered: str) -> None:
+        route, name = call.route(), type(error).__qualname__
+        self._failed(route, name)
+        emit(
+            ExceptionUnhandled,
+            error_type=name,
+            route=route,
+            answered=answered,
+            error=str(error)[:STACK_CHARACTERS],
+            stack="".join(traceback.format_exception(error))[-STACK_CHARACTERS:],
+        )
 
     async def _fail(self, call: Call, error: BaseException | None = None) -> None:
         if self.holds:
@@ -257,18 +282,6 @@ async def _release(call: Call, held: list[Message]) -> None:
     await call.start(held[0])
     for part in held[1:]:
         await call.send(part)
-
-
-def _log(call: Call, error: BaseException, answered: str) -> None:
-    trace = "".join(traceback.format_exception(error))
-    emit(
-        ExceptionUnhandled,
-        error_type=type(error).__qualname__,
-        route=call.route(),
-        answered=answered,
-        error=str(error)[:STACK_CHARACTERS],
-        stack=trace[-STACK_CHARACTERS:],
-    )
 
 
 def _answered(call: Call) -> str:

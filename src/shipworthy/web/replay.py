@@ -21,7 +21,7 @@ from shipworthy.db import (
     strays,
 )
 from shipworthy.errors import Rejected
-from shipworthy.events import Event, Label, Metric, Severity, emit, event
+from shipworthy.events import Event, Label, Metric, OneOf, Severity, emit, event
 from shipworthy.outbound import sees_calls
 from shipworthy.resilience import RetryBudget, RetryRule, is_retrying, retrying_scope
 from shipworthy.telemetry import Registry
@@ -34,11 +34,12 @@ from shipworthy.web.line import App, Call, Receive, Scope, Send
 _FIRST: Final = nullcontext()
 _CONFLICTS: Final = frozenset({Outcome.RERUN, Outcome.STALE_PLAN})
 
+RUN_AGAIN: Final = "run again"
 REPLAYS: Final = Metric(
     "shipworthy_web_replays_total",
     "counter",
     "Requests that failed with their database: run again, or why not.",
-    ("result",),
+    {"result": OneOf(RUN_AGAIN, *Withheld)},
 )
 
 
@@ -99,6 +100,8 @@ class Replay:
         self._draw = draw
         self._rule = RetryRule(attempts=RUNS)
         self._counter = registry.counter(REPLAYS)
+        for result in REPLAYS.zeros():
+            self._counter.cell(*result)
 
     def around(self, call: Call, app: App) -> App:
         """Stand around the application where the call may be replayed."""
@@ -173,7 +176,7 @@ class Replay:
             self._counter.cell(verdict).add()
             emit(ReplayWithheld, because=verdict, outcome=outcome, method=method, run=run.number)
             return False
-        self._counter.cell("run again").add()
+        self._counter.cell(RUN_AGAIN).add()
         emit(
             RequestReplayed,
             outcome=outcome,

@@ -5,7 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, final
 
-from shipworthy.events import Metric
+from shipworthy.db import Outcome
+from shipworthy.events import Metric, OneOf
+
+# Why sealing failed, beside what a database may answer.
+NO_KEY: Final = "no key"
+BROKEN: Final = "broken"
+OTHERWISE: Final = "other"
 
 
 @final
@@ -54,7 +60,7 @@ FAILED: Final = Metric(
     "shipworthy_audit_seal_failures_total",
     "counter",
     "Times the trail could not be sealed, by why.",
-    ("reason",),
+    {"reason": OneOf(NO_KEY, BROKEN, *Outcome, OTHERWISE)},
 )
 Reading = Callable[[], Mapping[tuple[str, ...], float]]
 
@@ -66,8 +72,12 @@ def ledger_metrics() -> tuple[tuple[Metric, Reading], ...]:
         (UNSEALED, lambda: _sealing(FIGURES.unsealed.entries)),
         (SEALED, lambda: {(): FIGURES.entries_total}),
         (BATCHES_SEALED, lambda: {(): FIGURES.batches_total}),
-        (FAILED, lambda: {(reason,): n for reason, n in FIGURES.failures.copy().items()}),
+        (FAILED, _failures),
     )
+
+
+def _failures() -> dict[tuple[str, ...], float]:
+    return FAILED.zeros() | {(reason,): n for reason, n in FIGURES.failures.copy().items()}
 
 
 def _sealing(number: float) -> dict[tuple[str, ...], float]:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from shipworthy.audit.ledger.anchors import Anchor
-from shipworthy.audit.ledger.figures import SealFigures
+from shipworthy.audit.ledger.figures import BROKEN, NO_KEY, OTHERWISE, SealFigures
 from shipworthy.audit.ledger.keys import SigningKeyMissing
 from shipworthy.audit.ledger.note import Checkpoint
 from shipworthy.audit.ledger.seal import LEASE, LedgerBroken, SealedBatch, Sealer
@@ -244,11 +244,11 @@ class Sealing:
 def _told(error: Exception) -> tuple[str, str]:
     """Return why sealing failed: in a few words for counting, and in a sentence."""
     if isinstance(error, SigningKeyMissing):
-        return "no key", str(error)
+        return NO_KEY, str(error)
     if isinstance(error, LedgerBroken):
-        return "broken", str(error)
+        return BROKEN, str(error)
     if isinstance(error, SQLAlchemyError):
         found = classify(error, phase=DbPhase.STATEMENT)
         said = redact(str(getattr(error, "orig", None) or error)).strip().splitlines()
         return str(found.outcome), f"{found.because}: {said[0] if said else 'nothing more is said'}"
-    return "other", redact(f"{type(error).__name__}: {error}")
+    return OTHERWISE, redact(f"{type(error).__name__}: {error}")

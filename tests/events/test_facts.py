@@ -5,7 +5,7 @@ from typing import Annotated
 import pytest
 
 from shipworthy.events import Event, Field, Label, Measure, Severity, declared, event
-from shipworthy.events.declare import Role
+from shipworthy.events.facts import Role
 
 
 @event(severity=Severity.WARNING)
