@@ -25,8 +25,8 @@ def _snapshot(
     }
 
 
-def _fill(history: History, steps: int, *, sets: int, moving: bool = True) -> None:
-    for step in range(steps):
+def _fill(history: History, steps: int, *, sets: int, moving: bool = True, first: int = 0) -> None:
+    for step in range(first, first + steps):
         numbers = {f"/{n}": [float(step * moving)] for n in range(sets)}
         assert history.add(_snapshot("counter", numbers), at=10.0 * step, wall=10.0 * step)
 
@@ -158,6 +158,19 @@ def test_the_finest_history_that_spans_a_window_answers(seconds: int) -> None:
     both = Histories(fine, coarse)
     assert both.reaching(float(seconds)) is (fine if seconds <= 3600 else coarse)
     assert fine.reaching(float(seconds)) is fine
+
+
+def test_of_a_young_service_the_finest_history_answers_for_any_window() -> None:
+    """Until it has not the beginning: what came before a coarse one's first is in no growth."""
+    fine = History(span_seconds=3600.0)
+    coarse = History(interval_seconds=300.0, span_seconds=86400.0)
+    both = Histories(fine, coarse)
+    _fill(fine, 60, sets=1)
+    coarse.add(_snapshot("counter", {"/0": [30.0]}), at=300.0, wall=300.0)
+    assert both.reaching(86400.0) is fine
+    _fill(fine, 940, sets=1, first=60)
+    assert both.reaching(86400.0) is coarse
+    assert both.reaching(1800.0) is fine
 
 
 def test_a_history_that_memory_has_shortened_answers_for_what_it_holds() -> None:

@@ -334,6 +334,8 @@ class Histories(Remembered):
     """Several histories, the finest first: a window is asked of the first that spans it.
 
     One that memory has shortened spans what it holds, unless the next one is too coarse to tell.
+    One that no other goes back beyond spans all there is: a coarser one begins its counts with what
+    came in its first interval, which a young service would not be seen to have counted.
     """
 
     def __init__(self, *finest_first: History) -> None:
@@ -342,10 +344,12 @@ class Histories(Remembered):
     @override
     def reaching(self, seconds: float) -> History:
         found = self.all[0]
+        begin = min(history.begin for history in self.all)
         for history in self.all:
             if history is not found and seconds < _POINTS_LEAST * history.interval_seconds:
                 break
             found = history
-            if seconds <= history.reach_seconds:
+            has_all = history.snapshots > 0 and not history.shortened and history.begin <= begin
+            if has_all or seconds <= history.reach_seconds:
                 break
         return found
