@@ -3,20 +3,36 @@
 import re
 from pathlib import Path
 
-from shipworthy.operations import Audience
+from shipworthy.events import Catalogue
+from shipworthy.operations import (
+    Audience,
+    RecordedApi,
+    trail_endpoints,
+    trash_endpoints,
+    watch_endpoints,
+)
 from shipworthy.operations.routes import own_endpoints
+from shipworthy.settings import load
+from shipworthy.telemetry import Memory, Registry
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "operations.md"
 
 
-def test_the_reference_lists_every_endpoint_with_its_audience(service):
-    """The table of docs/reference/operations.md has the declared endpoints, in their order."""
+def test_the_reference_lists_every_endpoint_with_its_audience(service, tmp_path):
+    """The tables of docs/reference/operations.md have what `run` offers, in its order."""
     row = re.compile(r"^\| `(GET|POST) (/\S*)` \| [^|]+ \| ([^|]+) \|$", re.MULTILINE)
+    settings = load(directory=tmp_path, environ={})
+    recorded = RecordedApi(settings)
 
     listed = row.findall(REFERENCE.read_text(encoding="utf-8"))
 
-    declared = [(e.method, e.public_path, e.audience.value) for e in own_endpoints(service, ())]
-    assert listed == declared
+    offered = (
+        *own_endpoints(service, ()),
+        *trash_endpoints(recorded, settings),
+        *trail_endpoints(recorded, settings),
+        *watch_endpoints(Memory(settings, Registry(), tmp_path, Catalogue())),
+    )
+    assert listed == [(e.method, e.public_path, e.audience.value) for e in offered]
 
 
 def test_everything_under_the_api_needs_the_token(service):
