@@ -98,7 +98,7 @@ def over_sockets(folder: Path) -> dict[str, Any]:
 
         def told() -> str:
             with urllib.request.urlopen(f"{service.operations}/metrics", timeout=10) as answer:
-                return answer.read().decode()
+                return str(answer.read(), "utf-8")
 
         port = int(service.url.rsplit(":", 1)[1])
         asyncio.run(attack(cardinality, port, cardinality.WARM, seed=1))

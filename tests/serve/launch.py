@@ -104,7 +104,7 @@ class Service:
         answer = httpx.get(
             f"{self.operations}/api/status",
             headers={"Authorization": f"Bearer {TOKEN}"},
-            timeout=2,
+            timeout=10,  # how soon it answers is for other tests
         )
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()["service"]
