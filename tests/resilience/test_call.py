@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -135,13 +136,13 @@ def by_answer_async(pipeline: Pipeline, target: Target) -> Any:
 
 
 def by_block(pipeline: Pipeline, target: Target) -> Any:
-    with pipeline:
+    with pipeline.block():
         return target()
 
 
 def by_block_async(pipeline: Pipeline, target: Target) -> Any:
     async def work() -> Any:
-        async with pipeline:
+        async with pipeline.block():
             return await target.later()
 
     return asyncio.run(work())
@@ -295,12 +296,15 @@ def test_a_breaker_that_opens_between_attempts_leaves_the_error_there_was(
     pipeline = make(
         breaker=Breaker("pay", clock=clock), retry=RetryRule(attempts=9), budget=plenty()
     )
-    target = Target(*[ConnectionRefusedError(str(number)) for number in range(9)])
+    errors = [ConnectionRefusedError(str(number)) for number in range(9)]
+    errors[4].__cause__ = why = OSError("why")
+    target = Target(*errors)
 
-    with pytest.raises(ConnectionRefusedError, match="4"):
+    with pytest.raises(ConnectionRefusedError, match="4") as raised:
         way(pipeline, target)
 
     assert target.calls == 5
+    assert raised.value.__cause__ is why
 
 
 def amplification(make: Callable[..., Pipeline], clock: ManualClock, layers: int) -> float:
@@ -363,13 +367,60 @@ def test_blocks_nest(make: Callable[..., Pipeline]) -> None:
     bulkhead = Bulkhead("pay", 2)
     pipeline = make(bulkhead=bulkhead, timeout_seconds=5.0)
 
-    with pipeline:
+    with pipeline.block():
         outer = current_deadline()
-        with pipeline:
+        with pipeline.block():
             inside = bulkhead.statistics().in_use
         assert current_deadline() == outer
 
     assert (inside, bulkhead.statistics().in_use, current_deadline()) == (2, 0, None)
+
+
+def test_a_block_may_be_left_in_another_context(make: Callable[..., Pipeline]) -> None:
+    """A generator that is a dependency in FastAPI has its two halves in two worker threads."""
+    bulkhead = Bulkhead("pay", 1)
+    pipeline = make(bulkhead=bulkhead, timeout_seconds=5.0)
+
+    def dependency() -> Iterator[None]:
+        with pipeline.block():
+            yield
+
+    generator = dependency()
+    copy_context().run(next, generator)
+    inside = bulkhead.statistics().in_use
+    copy_context().run(next, generator, None)
+
+    assert (inside, bulkhead.statistics().in_use) == (1, 0)
+    assert pipeline.statistics().success_total == 1
+
+
+def test_blocks_may_end_in_any_order(make: Callable[..., Pipeline]) -> None:
+    """Generators take turns in one context; the first that was entered is not the last to end."""
+    one, two = make("one", bulkhead=Bulkhead("one", 1)), make("two", bulkhead=Bulkhead("two", 1))
+
+    def held(pipeline: Pipeline) -> Iterator[None]:
+        with pipeline.block():
+            yield
+
+    first, second = held(one), held(two)
+    next(first), next(second)
+    with pytest.raises(Busy):
+        first.throw(Busy())
+
+    assert one.bulkhead is not None
+    assert two.bulkhead is not None
+    assert (one.bulkhead.statistics().in_use, two.bulkhead.statistics().in_use) == (0, 1)
+    assert (one.statistics().failure_total, two.statistics().failure_total) == (1, 0)
+
+
+def test_a_block_is_entered_once(make: Callable[..., Pipeline]) -> None:
+    """What is shared is the pipeline."""
+    block = make().block()
+    with block:
+        pass
+
+    with pytest.raises(Misuse, match=r"entered a second time; .*`with pipeline.block\(\):`"), block:
+        pass
 
 
 @ways
@@ -474,6 +525,23 @@ def test_generators_are_refused(make: Callable[..., Pipeline]) -> None:
             make()(generator)
 
 
+def test_a_coroutine_function_is_awaited_or_refused(make: Callable[..., Pipeline]) -> None:
+    """Calling one does nothing yet, too; as a decorator the pipeline sees what it is around."""
+
+    class Client:
+        async def __call__(self) -> str:
+            raise Busy
+
+    pipeline = make()
+    with pytest.raises(Busy):
+        asyncio.run(pipeline(Client())())
+    for call in (make().call, make().answer):
+        with pytest.raises(Misuse, match=r"Client.__call__, .* use `await pipeline"):
+            call(Client())
+
+    assert pipeline.statistics().failure_total == 1
+
+
 def test_a_timeout_must_be_one(make: Callable[..., Pipeline]) -> None:
     """Nothing can be done in no time."""
     for seconds in (0.0, -1.0, float("inf")):
@@ -557,7 +625,7 @@ def test_a_full_bulkhead_refuses_at_once(way: Way, make: Callable[..., Pipeline]
     pipeline = make(bulkhead=Bulkhead("pay", 1), timeout_seconds=5.0)
     target = Target()
 
-    with make(bulkhead=pipeline.bulkhead), pytest.raises(BulkheadFull):
+    with make(bulkhead=pipeline.bulkhead).block(), pytest.raises(BulkheadFull):
         way(pipeline, target)
 
     assert target.calls == 0
@@ -616,7 +684,7 @@ def test_a_thread_waits_no_longer_than_the_queue_or_the_deadline_allow() -> None
         "pay", judge=judge, bulkhead=Bulkhead("pay", 1, queue=1, queue_seconds=0.03)
     )
 
-    with pipeline:
+    with pipeline.block():
         with pytest.raises(BulkheadFull, match="none ended within"):
             pipeline.call(Target())
         with deadline_scope(time.monotonic() + 0.01), pytest.raises(BulkheadFull):
@@ -647,7 +715,7 @@ async def test_a_task_that_stops_waiting_leaves_the_queue() -> None:
     bulkhead = Bulkhead("pay", 1, queue=1, queue_seconds=0.02)
     pipeline = Pipeline("pay", judge=judge, bulkhead=bulkhead)
 
-    async with pipeline:
+    async with pipeline.block():
         with pytest.raises(BulkheadFull):
             await pipeline.call_async(Target().later)
         waiter = asyncio.create_task(pipeline.call_async(Target().later))
@@ -675,7 +743,7 @@ async def test_an_async_call_is_cut_at_its_deadline() -> None:
     with pytest.raises(DeadlinePassed) as passed:
         await pipeline.call_async(for_ever)
     with pytest.raises(DeadlinePassed):
-        async with pipeline:
+        async with pipeline.block():
             await for_ever()
 
     assert str(passed.value) == (
@@ -749,7 +817,7 @@ async def test_an_answer_in_spite_of_the_cut_is_the_answer() -> None:
         return "never"
 
     answer = await pipeline.call_async(stubborn)
-    async with pipeline:
+    async with pipeline.block():
         await stubborn()
 
     task = asyncio.current_task()

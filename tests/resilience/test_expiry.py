@@ -18,8 +18,7 @@ async def ends(expiries: Expiries, seconds: float) -> float:
     expiry = expiries.enter(task, began + seconds, began)
     with pytest.raises(asyncio.CancelledError) as cut:
         await asyncio.sleep(10)
-    assert expiry.leave()
-    assert expiry.ours(cut.value)
+    assert expiry.too_late(cut.value)
     return time.monotonic() - began
 
 
@@ -66,7 +65,7 @@ async def test_a_cancel_by_another_is_not_ours() -> None:
     with pytest.raises(asyncio.CancelledError) as cancelled:
         await asyncio.sleep(0)
 
-    ours = expiry.ours(cancelled.value)
+    ours = expiry.too_late(cancelled.value)
 
     assert not ours
     assert task.uncancel() == 0

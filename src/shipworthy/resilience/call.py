@@ -10,10 +10,11 @@ import random
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar, Token
+from contextlib import suppress
+from contextvars import Token
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Annotated, Any, ParamSpec, Self, TypeVar, cast, final
+from types import CoroutineType, TracebackType
+from typing import Annotated, Any, ParamSpec, TypeVar, cast, final
 from weakref import WeakValueDictionary
 
 from shipworthy.clock import SYSTEM_CLOCK, Clock
@@ -121,9 +122,39 @@ class _Run:
             self._retries = True
             self._retry_token = enter_retrying(True)  # noqa: FBT003 - a contextvar's set
 
-    def queue_up(self, wake: Callable[[], None]) -> Queued | None:
-        """Take a place in the bulkhead, or one in its queue."""
+    def take_place(self) -> None:
+        """Take a place in the bulkhead, or wait in its queue for one, in this thread."""
         bulkhead = cast("Bulkhead", self._pipeline.bulkhead)
+        given = threading.Event()
+        queued = self._queue_up(bulkhead, given.set)
+        if queued is not None:
+            try:
+                given.wait(self._queue_seconds(bulkhead))
+            except BaseException:  # Ctrl-C
+                bulkhead.abandon(queued)
+                raise
+            self._waited(bulkhead, queued)
+
+    async def take_place_async(self) -> None:
+        """Do as `take_place` in this task."""
+        bulkhead = cast("Bulkhead", self._pipeline.bulkhead)
+        loop = asyncio.get_running_loop()
+        given = asyncio.Event()
+        # Whoever leaves may do so in another thread.
+        queued = self._queue_up(bulkhead, lambda: _wake(loop, given))
+        if queued is None:
+            return
+        try:
+            async with asyncio.timeout(self._queue_seconds(bulkhead)):
+                await given.wait()
+        except TimeoutError:
+            pass  # looked at below: a place may have been granted in the same moment
+        except BaseException:
+            bulkhead.abandon(queued)
+            raise
+        self._waited(bulkhead, queued)
+
+    def _queue_up(self, bulkhead: Bulkhead, wake: Callable[[], None]) -> Queued | None:
         try:
             queued = bulkhead.enter(wake)
         except Rejected:
@@ -132,16 +163,13 @@ class _Run:
         self._within = queued is None
         return queued
 
-    def queue_seconds(self) -> float:
-        """Return how long to wait for a place at most."""
-        bulkhead = cast("Bulkhead", self._pipeline.bulkhead)
+    def _queue_seconds(self, bulkhead: Bulkhead) -> float:
         if self.deadline is None:
             return bulkhead.queue_seconds
         return max(0.0, min(bulkhead.queue_seconds, self.deadline - self._pipeline.now()))
 
-    def waited(self, queued: Queued) -> None:
+    def _waited(self, bulkhead: Bulkhead, queued: Queued) -> None:
         """Go on after the wait for a place, or refuse."""
-        bulkhead = cast("Bulkhead", self._pipeline.bulkhead)
         self._begun = self._pipeline.now()
         if queued.granted:
             self._within = True
@@ -149,6 +177,17 @@ class _Run:
         bulkhead.abandon(queued)
         self._pipeline.refused += 1
         raise bulkhead.overdue(self._begun - self.started)
+
+    def watch(self, deadline: float) -> Expiry:
+        """Have this task cancelled at `deadline`, unless the expiry that is returned is left."""
+        pipeline, loop = self._pipeline, asyncio.get_running_loop()
+        expiries = pipeline.expiries
+        if expiries is None or expiries.loop is not loop:
+            # Two loops in two threads take turns here; what each has begun, its own timers end.
+            expiries = pipeline.expiries = Expiries(loop, pipeline.now)
+        task = asyncio.current_task(loop)
+        assert task is not None  # whoever awaits is a task
+        return expiries.enter(task, deadline, pipeline.now())
 
     def attempt(self) -> None:
         """Begin the first attempt, if the breaker lets it."""
@@ -179,10 +218,13 @@ class _Run:
             self._ticket = breaker.admit()
         except BreakerOpen:
             self._pipeline.refused += 1
-            if self._last is not None:
-                # What has been attempted is not a call that was never made.
-                raise self._last from None
-            raise
+            if self._last is None:
+                raise
+        else:
+            return
+        # What has been attempted is not a call that was never made. Raised out here, because there
+        # it would lose its own cause and context.
+        raise self._last
 
     def succeeded(self) -> None:
         """Note that the attempt went well, and give back whatever is held."""
@@ -248,6 +290,16 @@ class _Run:
         self._last = error
         return decision.wait_seconds
 
+    def leave_context(self) -> None:
+        """Give the deadline back before all else, for a block that may be left in another context.
+
+        The one it was entered in is over then, and the deadline with it.
+        """
+        token, self._deadline_token = self._deadline_token, None
+        if token is not None:
+            with suppress(ValueError):
+                leave_deadline(token)
+
     def over(self) -> None:
         """Give back whatever is held by a call that ended in any other way."""
         # An error holds the frames it went through, and one of them holds this object.
@@ -274,10 +326,6 @@ class _Run:
             breaker.record_at(ticket, ended, now - self._begun, now)
 
 
-# The blocks entered here, the innermost first: each with its deadline and the ones around it.
-_blocks: ContextVar[tuple[Any, ...]] = ContextVar("shipworthy_blocks", default=())
-
-
 class Pipeline:
     """Policies around calls to one target, as a decorator, a call or a block.
 
@@ -287,9 +335,9 @@ class Pipeline:
     database that is protected, an outbound call). What may have taken effect is repeated only if
     `idempotent`. One layer retries: inside another pipeline that does, this one makes one attempt.
 
-    A block (`with`, `async with`) cannot run twice, so there nothing is retried. With a
-    `fallback`, use `answer` and `answer_async`: their result says where it came from. Safe to
-    share between threads, tasks and event loops. The newest of a name is in `pipelines()`.
+    A `block` cannot run twice, so there nothing is retried. With a `fallback`, use `answer` and
+    `answer_async`: their result says where it came from. Safe to share between threads, tasks and
+    event loops. The newest of a name is in `pipelines()`.
     """
 
     def __init__(
@@ -330,7 +378,7 @@ class Pipeline:
         self.draw = draw
         self._pause = pause
         self._pause_async = pause_async
-        self._expiries: Expiries | None = None
+        self.expiries: Expiries | None = None
         self._said_spent = False
         self.successes = self.failures = self.neutrals = self.refused = self.retries = 0
         self._stand_ins = {"replica": 0, "stale": 0, "default": 0}
@@ -346,13 +394,13 @@ class Pipeline:
         if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
             raise Misuse(
                 f"pipeline '{self.name}' cannot go around the generator {fn.__qualname__}, whose "
-                f"call does nothing yet; use `with pipeline:` inside of it"
+                f"call does nothing yet; use `with pipeline.block():` inside of it"
             )
-        if inspect.iscoroutinefunction(fn):
+        if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__):
 
             @functools.wraps(fn)
             async def around_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-                return await self._call_async(fn, args, kwargs)
+                return await self._call_async(cast("Callable[P, Any]", fn), args, kwargs)
 
             return cast("Callable[P, T]", around_async)
 
@@ -363,10 +411,16 @@ class Pipeline:
         return around
 
     def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call `fn`; raises what it raises, `BreakerOpen`, `BulkheadFull` or `DeadlinePassed`."""
+        """Call `fn`; raises what it raises, `BreakerOpen`, `BulkheadFull` or `DeadlinePassed`.
+
+        Raises `Misuse` for a coroutine function, whose call does nothing yet.
+        """
         if self.fallback is not None:
             self._refuse_fallback()
-        return self._call(fn, args, kwargs)
+        result = self._call(fn, args, kwargs)
+        if isinstance(result, CoroutineType):
+            raise self._unawaited(result, "call_async")
+        return result
 
     async def call_async(
         self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
@@ -375,6 +429,14 @@ class Pipeline:
         if self.fallback is not None:
             self._refuse_fallback()
         return await self._call_async(fn, args, kwargs)
+
+    def block(self) -> "PipelineBlock":
+        """Return what makes one `with` or `async with` block the call; its error is judged.
+
+        Raises `Misuse` with a fallback: a block has no result that could say where it came from.
+        """
+        self._refuse_fallback()
+        return PipelineBlock(self)
 
     def answer(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Answered[T]:
         """Call `fn`, or return what the fallback has in its place; raises when it has nothing."""
@@ -400,6 +462,8 @@ class Pipeline:
             if answered is None:
                 raise
             return self._instead(answered)
+        if isinstance(value, CoroutineType):
+            raise self._unawaited(value, "answer_async")
         if fallback is not None:
             fallback.remember(key, value, self.now())
         return Answered(value=value)
@@ -437,69 +501,6 @@ class Pipeline:
             fallback.remember(key, value, self.now())
         return Answered(value=value)
 
-    def __enter__(self) -> Self:
-        self._refuse_fallback()
-        run = _Run(self, once=True)
-        try:
-            if self.bulkhead is not None:
-                self._take_place(run)
-            run.attempt()
-        except BaseException:
-            run.over()
-            raise
-        _blocks.set((run, None, _blocks.get()))
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        run, _, before = _blocks.get()
-        _blocks.set(before)
-        if error is None:
-            run.succeeded()
-            return
-        try:
-            run.failed(error)
-        finally:
-            run.over()
-
-    async def __aenter__(self) -> Self:
-        self._refuse_fallback()
-        run = _Run(self, once=True)
-        try:
-            if self.bulkhead is not None:
-                await self._take_place_async(run)
-            run.attempt()
-            expiry = None if run.deadline is None else self._watch(run.deadline)
-        except BaseException:
-            run.over()
-            raise
-        _blocks.set((run, expiry, _blocks.get()))
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        run, expiry, before = _blocks.get()
-        _blocks.set(before)
-        if error is None:
-            if expiry is not None and expiry.leave():
-                expiry.task.uncancel()
-            run.succeeded()
-            return
-        try:
-            if expiry is not None and self._too_late(expiry, error):
-                raise run.cut() from error
-            run.failed(error)
-        finally:
-            run.over()
-
     def spend(self, now: float) -> bool:
         """Take one retry from the budget, and say it once when there is none."""
         if self.budget is not None and self.budget.spend(now):
@@ -529,7 +530,7 @@ class Pipeline:
         run = _Run(self)
         try:
             if self.bulkhead is not None:
-                self._take_place(run)
+                run.take_place()
             run.attempt()
             while True:
                 try:
@@ -552,15 +553,15 @@ class Pipeline:
         expiry = None
         try:
             if self.bulkhead is not None:
-                await self._take_place_async(run)
+                await run.take_place_async()
             run.attempt()
             while True:
                 if run.deadline is not None:
-                    expiry = self._watch(run.deadline)
+                    expiry = run.watch(run.deadline)
                 try:
                     result = await fn(*args, **kwargs)
                 except BaseException as error:
-                    if expiry is not None and self._too_late(expiry, error):
+                    if expiry is not None and expiry.too_late(error):
                         raise run.cut() from error
                     wait_seconds = run.failed(error)
                     if wait_seconds is None:
@@ -575,48 +576,6 @@ class Pipeline:
         except BaseException:
             run.over()
             raise
-
-    def _take_place(self, run: _Run) -> None:
-        given = threading.Event()
-        queued = run.queue_up(given.set)
-        if queued is not None:
-            try:
-                given.wait(run.queue_seconds())
-            except BaseException:  # Ctrl-C
-                cast("Bulkhead", self.bulkhead).abandon(queued)
-                raise
-            run.waited(queued)
-
-    async def _take_place_async(self, run: _Run) -> None:
-        loop = asyncio.get_running_loop()
-        given = asyncio.Event()
-        # Whoever leaves may do so in another thread.
-        queued = run.queue_up(lambda: _wake(loop, given))
-        if queued is None:
-            return
-        try:
-            async with asyncio.timeout(run.queue_seconds()):
-                await given.wait()
-        except TimeoutError:
-            run.waited(queued)
-        except BaseException:
-            cast("Bulkhead", self.bulkhead).abandon(queued)
-            raise
-        else:
-            run.waited(queued)
-
-    def _watch(self, deadline: float) -> Expiry:
-        loop = asyncio.get_running_loop()
-        expiries = self._expiries
-        if expiries is None or expiries.loop is not loop:
-            # Two loops in two threads take turns here; what each has begun, its own timers end.
-            expiries = self._expiries = Expiries(loop, self.now)
-        task = asyncio.current_task(loop)
-        assert task is not None  # whoever awaits is a task
-        return expiries.enter(task, deadline, self.now())
-
-    def _too_late(self, expiry: Expiry, error: BaseException) -> bool:
-        return expiry.leave() and expiry.ours(error)
 
     def _left(self, began: float) -> float:
         now = self.now()
@@ -635,12 +594,97 @@ class Pipeline:
         emit(FallbackUsed, pipeline=self.name, source=answered.source, because=answered.because)
         return answered
 
+    def _unawaited(self, result: "CoroutineType[Any, Any, Any]", instead: str) -> Misuse:
+        result.close()
+        return Misuse(
+            f"pipeline '{self.name}' was to call the coroutine function {result.__qualname__}, "
+            f"whose call does nothing yet; use `await pipeline.{instead}(...)`"
+        )
+
     def _refuse_fallback(self) -> None:
         if self.fallback is not None:
             raise Misuse(
                 f"pipeline '{self.name}' has a fallback, so its result must say where it came "
                 f"from: use answer() or answer_async()"
             )
+
+
+@final
+class PipelineBlock:
+    """One entry into a pipeline as a block, made by `Pipeline.block`.
+
+    It may be left in another context than it was entered in, as a generator of FastAPI's is whose
+    two halves run in worker threads; then nobody between sees its deadline in the context.
+    """
+
+    __slots__ = ("_expiry", "_pipeline", "_run")
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._run: _Run | None = None
+        self._expiry: Expiry | None = None
+
+    def __enter__(self) -> None:
+        run = self._enter()
+        try:
+            if self._pipeline.bulkhead is not None:
+                run.take_place()
+            run.attempt()
+        except BaseException:
+            run.over()
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._leave(error)
+
+    async def __aenter__(self) -> None:
+        pipeline, run = self._pipeline, self._enter()
+        try:
+            if pipeline.bulkhead is not None:
+                await run.take_place_async()
+            run.attempt()
+            if run.deadline is not None:
+                self._expiry = run.watch(run.deadline)
+        except BaseException:
+            run.over()
+            raise
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._leave(error)
+
+    def _enter(self) -> _Run:
+        if self._run is not None:
+            raise Misuse(
+                f"a block of pipeline '{self._pipeline.name}' is entered a second time; each needs "
+                f"its own: `with pipeline.block():`"
+            )
+        self._run = run = _Run(self._pipeline, once=True)
+        return run
+
+    def _leave(self, error: BaseException | None) -> None:
+        run, expiry = cast("_Run", self._run), self._expiry
+        run.leave_context()
+        if error is None:
+            if expiry is not None and expiry.leave():
+                expiry.task.uncancel()
+            run.succeeded()
+            return
+        try:
+            if expiry is not None and expiry.too_late(error):
+                raise run.cut() from error
+            run.failed(error)
+        finally:
+            run.over()
 
 
 def _wake(loop: asyncio.AbstractEventLoop, given: asyncio.Event) -> None:

@@ -33,11 +33,13 @@ class Expiry:
             self.pending.pop(self, None)
         return self.fired
 
-    def ours(self, error: BaseException) -> bool:
-        """Say, after it has fired, whether `error` comes from it and not from another canceller.
+    def too_late(self, error: BaseException) -> bool:
+        """End it, and say whether `error` comes from it and not from another canceller.
 
         As in `asyncio.timeout`: the cancel is taken back, and if others remain, it is theirs.
         """
+        if not self.leave():
+            return False
         others = self.task.uncancel() > self.cancelling
         return not (others and isinstance(error, asyncio.CancelledError))
 
