@@ -1,6 +1,7 @@
 """How an engine accepts, leaves, and ends what is left. Real sockets."""
 
 import asyncio
+import errno
 import logging
 import socket
 from contextlib import AsyncExitStack
@@ -36,6 +37,26 @@ async def test_what_the_kernel_had_queued_is_served_and_later_clients_are_refuse
             assert "200 ok" in await client.head()
         with pytest.raises(ConnectionRefusedError):
             await Client.to(sock)
+
+
+async def test_a_client_that_left_the_queue_takes_no_other_along() -> None:
+    """The kernel says so at the accept that would have been his."""
+
+    class Left(socket.socket):
+        gone = False
+
+        def accept(self) -> tuple[socket.socket, Any]:
+            if not self.gone:
+                self.gone = True
+                raise ConnectionAbortedError(errno.ECONNABORTED, "Software caused connection abort")
+            return super().accept()
+
+    listening, *_ = listen_tcp("127.0.0.1", 0, backlog=5, option="--port")
+    with Left(fileno=listening.detach()) as sock:
+        sock.settimeout(0)
+        with socket.create_connection(sock.getsockname(), timeout=5):
+            (served,) = engine_module._queued(sock)
+            served.close()
 
 
 async def test_a_worker_that_retires_leaves_the_queue_to_the_others() -> None:

@@ -298,11 +298,12 @@ def _queued(sock: socket.socket) -> list[socket.socket]:
     while True:
         try:
             connection, _ = sock.accept()
-        except (BlockingIOError, InterruptedError):
+        except BlockingIOError:
             return accepted
+        except ConnectionError:
+            continue  # a client that left the queue again; who stands behind it has not
         except OSError:
-            # A client that left the queue again, or no descriptor left: nothing to be served.
-            return accepted
+            return accepted  # no descriptor is left, so nobody can be served
         connection.settimeout(0)
         accepted.append(connection)
 
