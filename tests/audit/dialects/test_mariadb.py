@@ -14,6 +14,7 @@ from shipworthy.audit.cells import write_context
 from shipworthy.audit.dialects.mariadb import MARIADB_AUDIT
 from shipworthy.audit.model import Context, TableName
 from shipworthy.audit.tables import CONTEXTS, ENTRIES
+from shipworthy.errors import Misuse
 
 
 @pytest.fixture
@@ -387,3 +388,11 @@ def test_a_session_may_change_its_letters_between_statements(items: sa.Engine) -
     with items.connect() as connection:
         assert [it["tx"] for it in entries(connection)] == ["d" * 32] * 4
         assert connection.scalars(sa.select(CONTEXTS.c.actor)).all() == ["dan"]
+
+
+def test_a_server_that_is_too_old_is_told_so(engine: sa.Engine) -> None:
+    """In a sentence of ours: a command says it, and no traceback."""
+    with engine.connect() as connection:
+        connection.dialect.server_version_info = (10, 5, 9)
+        with pytest.raises(Misuse, match=r"10\.6 or later, and this is MariaDB 10\.5\.9"):
+            MARIADB_AUDIT.read_catalog(connection)

@@ -9,6 +9,7 @@ from audit.dialects.postgresql_trail import run, table_of
 from shipworthy.audit.dialects.postgresql import POSTGRESQL_AUDIT
 from shipworthy.audit.model import CatalogColumn, CatalogForeignKey, CatalogUnique, TableName
 from shipworthy.audit.tables import METADATA
+from shipworthy.errors import Misuse
 
 
 def test_a_table_is_read_whole(connection: sa.Connection) -> None:
@@ -113,5 +114,5 @@ def test_the_search_path_changes_where_but_not_how(connection: sa.Connection) ->
     run(connection, "SET search_path = app")
     assert POSTGRESQL_AUDIT.read_catalog(connection) == one
     run(connection, "SET search_path = nowhere")
-    with pytest.raises(ValueError, match="set search_path for this role or in the URL"):
+    with pytest.raises(Misuse, match="set search_path for this role or in the URL"):
         POSTGRESQL_AUDIT.read_catalog(connection)

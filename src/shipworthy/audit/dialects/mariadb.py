@@ -22,6 +22,7 @@ from shipworthy.audit.dialects import (
 )
 from shipworthy.audit.dialects.mariadb_entries import CONTEXT, NOTED
 from shipworthy.audit.model import Catalog, CatalogTable, Cell, Context, Shape
+from shipworthy.errors import Misuse
 
 _OLDEST: Final = (10, 6)
 
@@ -44,7 +45,7 @@ class MariadbAudit:
         version = dialect.server_version_info or ()
         if not getattr(dialect, "is_mariadb", False) or version[:2] < _OLDEST:
             found = "MariaDB" if getattr(dialect, "is_mariadb", False) else "MySQL"
-            raise ValueError(
+            raise Misuse(
                 f"the trail needs MariaDB 10.6 or later, and this is {found} "
                 f"{'.'.join(map(str, version))}"
             )

@@ -36,6 +36,7 @@ from shipworthy.audit.model import (
     TableName,
 )
 from shipworthy.audit.tables import PREFIX
+from shipworthy.errors import Misuse
 
 _ACTIONS: Final = {
     "a": "no action",
@@ -144,10 +145,10 @@ def read_catalog(connection: sa.Connection) -> Catalog:
 
 
 def default_schema(connection: sa.Connection) -> str:
-    """Return the schema in which new tables are made for this connection."""
+    """Return the schema in which new tables are made for this connection; `Misuse` for none."""
     found: str | None = connection.scalar(sa.text("SELECT current_schema()"))
     if found is None:
-        raise ValueError(
+        raise Misuse(
             "no schema of the search_path exists, so there is no default schema to work in; "
             "set search_path for this role or in the URL"
         )
