@@ -35,6 +35,9 @@ def test_an_archive_is_read_without_the_database(sealed_people):
         ("forged", "do not give its root"),
         ("manifest", "cannot be read: JSONDecodeError"),
         ("short", "is no archive of this format"),
+        ("cut", "is no archive of this format"),
+        ("empty", "is no archive of this format"),
+        ("torn", "is no archive of this format"),
     ],
 )
 def test_an_altered_archive_is_named(sealed_people, harm, said):
@@ -50,12 +53,23 @@ def test_an_altered_archive_is_named(sealed_people, harm, said):
             path.write_bytes(path.read_bytes() + b"x")
         case "manifest":
             manifest.write_text("{")
-        case "forged" | "short":
-            text = gzip.decompress(path.read_bytes())
-            changed = text.replace(b"INSERT", b"") if harm == "short" else text
-            changed = changed[:200] if harm == "short" else text.replace(b':\\"ty\\"', b':\\"tq\\"')
-            assert changed != text
-            path.write_bytes(gzip.compress(changed))
+        case "forged" | "short" | "cut" | "empty" | "torn":
+            packed = path.read_bytes()
+            text = gzip.decompress(packed)
+            changed = {
+                "forged": text.replace(b':\\"ty\\"', b':\\"tq\\"'),
+                "short": text[:200],
+                # After the second line of the first batch: its other entries are not there.
+                "cut": text[: text.index(b"\n", text.index(b'"batch"')) + 1],
+                "empty": b"",
+                "torn": text,
+            }[harm]
+            assert harm == "torn" or changed != text
+            middle = len(packed) // 2
+            torn = packed[:middle] + bytes(byte ^ 255 for byte in packed[middle : middle + 8])
+            path.write_bytes(
+                torn + packed[middle + 8 :] if harm == "torn" else gzip.compress(changed)
+            )
             facts = json.loads(manifest.read_text())
             from hashlib import sha256
 

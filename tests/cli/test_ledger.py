@@ -131,6 +131,7 @@ def test_misuse_is_said(call):
     assert call("key", "new")[0] == 2
     for arguments, because in (
         (("prove", "99"), "there is no entry 99"),
+        (("prove", "9" * 30), "there is no entry 999"),
         (("prove", "1"), "entry 1 is not sealed yet"),
         (("verify", "--from", "none"), "none cannot be read: No such file"),
         (("verify", "--key", "none"), "none cannot be read"),

@@ -12,6 +12,7 @@ it can be taken away without touching what is signed.
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -26,6 +27,8 @@ from shipworthy.errors import ShipworthyError
 
 FORMAT: Final = 1
 _OPENINGS: Final = "openings"
+# What reading a file raises that has its digest, and is none of ours.
+_NO_ARCHIVE: Final = (ValueError, LookupError, TypeError, AttributeError, EOFError, zlib.error)
 _LEVEL: Final = 6
 
 
@@ -165,7 +168,7 @@ def check_archive(
         return [str(error)]
     except OSError as error:
         return [f"{file} cannot be read: {error.strerror or type(error).__name__}"]
-    except (ValueError, KeyError, TypeError, EOFError) as error:
+    except _NO_ARCHIVE as error:
         return [f"{file} is no archive of this format: {type(error).__name__}"]
 
 
@@ -232,7 +235,7 @@ class _Check:
 
     def run(self, path: Path) -> list[str]:
         lines = read_lines(path)
-        head = json.loads(next(lines))
+        head = json.loads(_one_of(lines))
         if head.get("format") != FORMAT:
             return [f"{self._file} has format {head.get('format')!r}; {FORMAT} is known here"]
         tree = Frontier.resumed(head["size"], [bytes.fromhex(part) for part in head["parts"]])
@@ -240,7 +243,7 @@ class _Check:
         for line in lines:
             facts = json.loads(line)
             if "batch" in facts:
-                self._batch(tree, facts, [next(lines) for _ in range(facts["entries"])])
+                self._batch(tree, facts, [_one_of(lines) for _ in range(facts["entries"])])
             elif "end" in facts:
                 ended = True
                 self._end(tree, head["origin"], facts)
@@ -284,6 +287,14 @@ class _Check:
             tree.root(),
         ):
             self._problems.append(f"{self._file}: its checkpoint is of another log")
+
+
+def _one_of(lines: Iterator[bytes]) -> bytes:
+    """Return the next line; raises `EOFError` where there is none."""
+    line = next(lines, None)
+    if line is None:
+        raise EOFError
+    return line
 
 
 def _head_facts(head: ArchiveHead) -> dict[str, Any]:

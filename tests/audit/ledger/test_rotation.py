@@ -142,6 +142,29 @@ def test_a_rotation_that_was_interrupted_is_ended_by_the_next(trail, settings, t
     assert not (tmp_path / "audit.key.next").exists()
 
 
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_rotation_that_was_interrupted_before_its_files_were_renamed_is_ended_by_the_next(
+    trail, settings, tmp_path, renamed
+):
+    """The log has the new key already, which lies beside its place, whose old file may be gone."""
+    begin_ledger(trail.engine, settings)
+    place, ahead, before = (tmp_path / f"audit.key{end}" for end in ("", ".next", ".old"))
+    new = rotate_key(trail.engine, settings)
+    place.rename(ahead)
+    if not renamed:
+        before.rename(place)
+    with pytest.raises(Misuse, match=r"not lost: it is in .*audit\.key\.next"):
+        replace_lost_key(trail.engine, settings)
+
+    assert rotate_key(trail.engine, settings) == new
+
+    assert key_of(settings).public == new
+    assert (ahead.exists(), before.exists()) == (False, True)
+    trail.write(1)
+    trail.seal(key_of(settings))
+    assert verified(trail, new).findings == []
+
+
 def test_a_lost_key_is_replaced_and_whoever_verifies_is_told(trail, settings, tmp_path):
     """What the old one signed is still what it was."""
     begin_ledger(trail.engine, settings)

@@ -1,5 +1,7 @@
 """Make the proof of an entry from the database: its batch, its place, and the last checkpoint."""
 
+from typing import Final
+
 import sqlalchemy as sa
 
 from shipworthy.audit.ledger.batch import BatchHeader, Leaves, LeavesInvalid, print_of
@@ -14,6 +16,8 @@ from shipworthy.audit.ledger.reading import (
 )
 from shipworthy.audit.tables import BATCHES, CHECKPOINTS
 from shipworthy.errors import Misuse, ShipworthyError
+
+_LARGEST: Final = 2**63
 
 
 def prove(connection: sa.Connection, seq: int, *, openings: bool = False) -> LedgerProof:
@@ -60,7 +64,8 @@ def prove(connection: sa.Connection, seq: int, *, openings: bool = False) -> Led
 def _batch_of(
     connection: sa.Connection, reader: SealReader, seq: int
 ) -> tuple[BatchHeader, Leaves]:
-    found = reader.by_numbers(connection, [seq])
+    # Beyond that no driver takes it, and no entry has it.
+    found = reader.by_numbers(connection, [seq]) if 0 < seq < _LARGEST else []
     if not found:
         raise Misuse(f"there is no entry {seq} in the log; `shipworthy audit log` lists them")
     position = reader.place(found[0])[0]

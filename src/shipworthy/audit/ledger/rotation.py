@@ -58,11 +58,15 @@ def rotate_key(engine: sa.Engine, settings: LedgerSettings) -> PublicKey:
             "the signing key is in the settings (ledger.key), where it cannot be replaced from "
             "here: put it into the file ledger.key_path first"
         )
-    ahead = path.with_name(f"{path.name}.next")
+    ahead = _ahead(path)
+    made = keys.find_key("", ahead)
     with engine.connect() as connection:
+        if made is not None and made.public.key_id.hex() == keys.current_id(connection):
+            # Interrupted when the log had it: only the files are left to be renamed.
+            return _in_place(path, made.public)
         old = keys.check_signs(connection, keys.find_key("", path), path=path)
         name = keys.origin_of(connection) or ""
-    new = keys.read_key(ahead) if ahead.exists() else keys.make_key(ahead, name)
+    new = made or keys.make_key(ahead, name)
     with hold_lease(
         SqlLeases(engine), LEASE, seconds=LEASE_SECONDS, wait_seconds=WAIT_SECONDS
     ) as held:
@@ -73,9 +77,7 @@ def rotate_key(engine: sa.Engine, settings: LedgerSettings) -> PublicKey:
         with engine.begin() as connection:
             known = keys.KnownKey(public=new.public, since=sealed.header.number, vouched=True)
             keys.add_key(connection, known)
-    path.rename(path.with_name(f"{path.name}.old"))
-    ahead.rename(path)
-    return new.public
+    return _in_place(path, new.public)
 
 
 def replace_lost_key(engine: sa.Engine, settings: LedgerSettings) -> PublicKey:
@@ -92,6 +94,12 @@ def replace_lost_key(engine: sa.Engine, settings: LedgerSettings) -> PublicKey:
         key = keys.find_key(settings.key.reveal(), path)
         known = keys.known_keys(connection)
         current = keys.current_id(connection)
+    made = keys.find_key("", _ahead(path))
+    if made is not None and made.public.key_id.hex() == current:
+        raise Misuse(
+            f"the key of this log is not lost: it is in {_ahead(path)}, where a rotation was "
+            f"interrupted; `shipworthy audit key rotate` puts it in its place"
+        )
     if key is not None and key.public.key_id.hex() == current:
         raise Misuse(
             f"the key of this log is not lost: it is {_place(settings)}; to replace it use "
@@ -110,6 +118,19 @@ def replace_lost_key(engine: sa.Engine, settings: LedgerSettings) -> PublicKey:
         says = {"key": str(new.public), "lost": current}
         Sealer(engine, new, key_path=path).seal(held.lease, beat=True, says=says)
     return new.public
+
+
+def _ahead(path: Path) -> Path:
+    """Return where a new key lies until it signs."""
+    return path.with_name(f"{path.name}.next")
+
+
+def _in_place(path: Path, public: PublicKey) -> PublicKey:
+    """Put the file of the key that signs now in the place of the one before, and return it."""
+    if path.exists():
+        path.rename(path.with_name(f"{path.name}.old"))
+    _ahead(path).rename(path)
+    return public
 
 
 def _of(known: dict[str, keys.KnownKey]) -> list[PublicKey]:
