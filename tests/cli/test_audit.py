@@ -73,6 +73,16 @@ def test_from_the_plan_to_the_log(call):
     ]
 
 
+def test_a_value_that_is_nothing_to_python_is_told_as_it_is(call):
+    """An empty text and a zero are values, and no NULL."""
+    call("install")
+    sql("INSERT INTO clients VALUES (0, '')", "DELETE FROM clients")
+    assert [line.split("  ")[2:] for line in call("log")[1].splitlines()] == [
+        ["delete", "clients[0]", "id: 0, name:"],
+        ["insert", "clients[0]", "id: 0, name:"],
+    ]
+
+
 def test_programs_read_json(call):
     """The names in it are a promise."""
     call("install")
@@ -136,7 +146,9 @@ def test_what_cannot_be_meant_is_one_sentence(call, arguments, said):
     assert said in err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("since", ["1h", "2026-01-01", "2026-01-01T00:00:00+02:00"])
+@pytest.mark.parametrize(
+    "since", ["1h", "999999999999h", "2026-01-01", "0001-01-01", "2026-01-01T00:00:00+02:00"]
+)
 def test_since_is_a_length_of_time_or_a_time(call, since):
     """A time without a zone is in UTC."""
     call("install")

@@ -50,6 +50,10 @@ def test_an_export_is_recorded(shipworthy, tmp_path):
     code, _, _ = shipworthy("export", "--format", "csv", "--personal", "--output", "out.csv")
     assert code == 0
     assert "a@x" in (tmp_path / "out.csv").read_text()
+    code, _, error = shipworthy("export", "--output", "out.csv")
+    assert (code, "out.csv is there already" in error) == (2, True)
+    code, _, error = shipworthy("export", "--output", "nowhere/out.csv")
+    assert (code, "nowhere/out.csv cannot be written: No such file" in error) == (2, True)
     _, out, _ = shipworthy("log", "--json")
     deeds = [entry for entry in json.loads(out) if entry["op"] == "access"]
     assert [deed["new"]["export"] for deed in deeds] == ["csv", "ndjson"]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -229,7 +229,7 @@ def log(
     actor: Annotated[str, typer.Option(metavar="NAME", help="Only what this actor did.")] = "",
     since: Annotated[
         str,
-        typer.Option(metavar="WHEN", help="Not before: 2h ago, or 2026-11-30T12:00:00Z."),
+        typer.Option(metavar="WHEN", help="Not before: 2h (so long ago), or 2026-11-30T12:00:00Z."),
     ] = "",
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
     personal: Annotated[
@@ -342,7 +342,8 @@ def instant(text: str) -> int:
     if not text:
         return 0
     try:
-        return int((SYSTEM_CLOCK.wall() - parse_duration(text)) * 1_000_000)
+        # Longer ago than there is a calendar for is the same as ever.
+        return max(0, int((SYSTEM_CLOCK.wall() - parse_duration(text)) * 1_000_000))
     except UnitInvalid:
         pass
     try:
@@ -359,16 +360,20 @@ def _entry_row(entry: "LoggedEntry") -> tuple[str, ...]:
 
     key = "?" if entry.key is None else ",".join(map(str, entry.key))
     who = entry.actor or entry.database_user or entry.actor_kind
-    changed = []
-    for name in dict.fromkeys([*(entry.old or {}), *(entry.new or {})]):
-        old, new = (values.get(name) if values else None for values in (entry.old, entry.new))
-        changed.append(
-            f"{name}: {old} -> {new}" if entry.op == "update" else f"{name}: {new or old}"
-        )
     return (
         entry.at,
         printable(who),
         entry.op,
         printable(f"{entry.table}[{key}]"),
-        printable(", ".join(changed))[:200],
+        printable(", ".join(told_changes(entry.op, entry.old or {}, entry.new or {})))[:200],
     )
+
+
+def told_changes(op: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return each column that an entry tells of with its value, or with both where it changed."""
+    return [
+        f"{name}: {old.get(name)} -> {new.get(name)}"
+        if op == "update"
+        else f"{name}: {new.get(name, old.get(name))}"
+        for name in dict.fromkeys([*old, *new])
+    ]

@@ -4,11 +4,11 @@ import dataclasses
 import getpass
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
-from shipworthy.cli.audit import audit_commands, instant, opened_trail
+from shipworthy.cli.audit import audit_commands, instant, opened_trail, told_changes
 from shipworthy.cli.parts import (
     Alembic,
     ConfigFile,
@@ -20,6 +20,7 @@ from shipworthy.cli.parts import (
     print_sentences,
     say_on_stderr,
 )
+from shipworthy.errors import Misuse
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Engine
@@ -113,7 +114,7 @@ def export(
         if output is None:
             count = audit.export(engine, wanted, sys.stdout, form=form, by=_who(by))
         else:
-            with output.open("x", encoding="utf-8", newline="") as file:
+            with _new_file(output) as file:
                 count = audit.export(engine, wanted, file, form=form, by=_who(by))
     say_on_stderr(f"{count} entries; that they were handed out is recorded")
 
@@ -275,6 +276,16 @@ def lift_hold(
     print(f"hold {found.id} is lifted")
 
 
+def _new_file(path: Path) -> TextIO:
+    """Open a file that is not there yet; raises `Misuse` where it is, or cannot be made."""
+    try:
+        return path.open("x", encoding="utf-8", newline="")
+    except FileExistsError:
+        raise Misuse(f"{path} is there already and is not overwritten; name another file") from None
+    except OSError as error:
+        raise Misuse(f"{path} cannot be written: {error.strerror}") from None
+
+
 def _who(by: str | None) -> str:
     from shipworthy.context import current_actor
 
@@ -328,13 +339,7 @@ def _hold_facts(hold: "LegalHold") -> dict[str, Any]:
 def _version_row(facts: dict[str, Any]) -> tuple[str, ...]:
     from shipworthy.redact import printable
 
-    old, new = facts["old"], facts["new"]
-    changed = [
-        f"{name}: {old.get(name)} -> {new.get(name)}"
-        if facts["op"] == "update"
-        else f"{name}: {new.get(name, old.get(name))}"
-        for name in dict.fromkeys([*old, *new])
-    ]
+    changed = told_changes(facts["op"], facts["old"], facts["new"])
     return (
         str(facts["seq"]),
         facts["at"],
