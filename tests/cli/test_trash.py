@@ -13,6 +13,7 @@ from records.shop import Model, everything, fill, run
 from shipworthy.audit import add_tables, install
 from shipworthy.cli import app
 from shipworthy.records import TABLES
+from shipworthy.records.purging import PURGE_LIMIT
 
 Call = Callable[..., Result]
 
@@ -110,10 +111,43 @@ def test_a_purged_deletion_is_refused_and_a_held_one_is_not_purged(
     assert [one["state"] for one in facts(call("list", "--state", "all", "--json"))] == ["purged"]
 
 
+def test_who_held_a_deletion_and_released_it_is_shown(shop: sa.Engine, call: Call) -> None:
+    """A hold is a decision of somebody, like a restore."""
+    run(shop, "DELETE FROM clients WHERE id = 1")
+    (listed,) = facts(call("list", "--json"))
+    number = str(listed["id"])
+    call("hold", number, "--reason", "case 12", "--actor", "ana")
+    call("hold", number, "--release", "--actor", "bo")
+
+    changes = facts(call("show", number, "--json"))["changes"]
+
+    assert [(one["note"], one["actor"], one["state"], one["rows"]) for one in changes] == [
+        ("on hold: case 12", "ana", "deleted", 0),
+        ("released", "bo", "deleted", 0),
+    ]
+
+
+def test_all_that_is_expired_is_purged_however_much_it_is(shop: sa.Engine, call: Call) -> None:
+    """More than one transaction takes."""
+    many = PURGE_LIMIT + 1
+    rows = ", ".join(f"({number}, 'x')" for number in range(1000, 1000 + many))
+    run(shop, f"INSERT INTO labels (id, name) VALUES {rows}")
+    run(shop, "DELETE FROM labels WHERE id >= 1000")
+    assert len(facts(call("list", "--json", "--limit", "10000"))) == many
+    run(shop, "UPDATE shipworthy_deletions SET at_microseconds = 0")
+
+    assert len(facts(call("purge", "--expired", "--json"))["purged"]) == many
+
+    assert facts(call("list", "--json")) == []
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
         (("show", "99999"), 1, "there is no deletion 99999"),
+        (("show", "9" * 30), 1, "there is no deletion 999"),
+        (("restore", "0"), 1, "there is no deletion 0"),
+        (("list", "--before", "9" * 30), 0, "nothing in the trash"),
         (("plan", "99999"), 1, "there is no deletion 99999"),
         (("restore", "99999"), 1, "there is no deletion 99999"),
         (("restore", "1", "--undo", "--accept-losses"), 2, "give it alone"),

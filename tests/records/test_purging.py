@@ -63,6 +63,27 @@ def test_what_is_old_and_not_held_is_purged(shop: sa.Engine) -> None:
     assert purge_expired(shop, settings=settings, clock=clock) == [one.id]
 
 
+def test_what_somebody_restores_meanwhile_is_left_to_them(shop: sa.Engine) -> None:
+    """Between the look and the purge; the others are purged all the same."""
+    run(shop, "DELETE FROM clients WHERE id = 1", "DELETE FROM clients WHERE id = 2")
+    two, one = deletions(shop)
+    other = sa.create_engine(shop.url)
+    pending = [one.id]
+
+    def look(_: sa.Connection, __: object, statement: str, *___: object) -> None:
+        # The first write after the look, before it takes the lock.
+        if statement.startswith("UPDATE shipworthy_deletions") and pending:
+            restore(other, pending.pop())
+
+    sa.event.listen(shop, "before_cursor_execute", look)
+    clock = ManualClock(wall=two.at_microseconds / 1_000_000 + 61)
+    purged = purge_expired(shop, settings=TrashSettings(keep_seconds=60), clock=clock)
+    other.dispose()
+
+    assert purged == [two.id]
+    assert [it.id for it in deletions(shop, states=[DeletionState.RESTORED])] == [one.id]
+
+
 def test_retention_leaves_what_can_be_put_back(shop: sa.Engine, tmp_path: Path) -> None:
     """A deletion younger than `trash.keep`, or on hold, has its entries in the log as long."""
     run(shop, "DELETE FROM clients WHERE id = 1", "DELETE FROM clients WHERE id = 2")

@@ -65,3 +65,20 @@ def test_what_people_have_worked_with_since_is_not_removed(
         undo_restore(shop, first.id)
 
     assert everything(shop) == before
+
+
+def test_rows_without_a_key_come_back_and_are_not_found_again(
+    sqlite: sa.Engine, prepare: Prepare
+) -> None:
+    """That they cannot be is what is said, not that somebody has changed them."""
+    metadata = sa.MetaData()
+    sa.Table("loose", metadata, sa.Column("a", sa.Integer))
+    prepare(sqlite, metadata)
+    run(sqlite, "INSERT INTO loose VALUES (1)")
+    run(sqlite, "DELETE FROM loose")
+    (one,) = deletions(sqlite)
+    assert one.title == "loose (no key)"
+    assert restore(sqlite, one.id).rows == 1
+
+    with pytest.raises(UndoRefused, match="rows of loose have no primary key"):
+        undo_restore(sqlite, one.id)

@@ -237,11 +237,14 @@ def purge(
     if (number is None) != expired:
         raise typer.BadParameter("give the number of a deletion, or --expired")
     with opened_trash(config, database, project_file, actor=actor) as (engine, settings):
-        if number is None:
-            purged = records.purge_expired(engine, settings=settings)
-        else:
+        purged: list[int] = []
+        if number is not None:
             records.purge(engine, number, settings=settings)
             purged = [number]
+        else:
+            # A transaction for some hundred of them.
+            while some := records.purge_expired(engine, settings=settings):
+                purged += some
     print_json({"purged": purged}) if as_json else print(f"{len(purged):,} deletions were purged")
 
 

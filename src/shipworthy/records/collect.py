@@ -286,7 +286,8 @@ def _named(row: DeletedRow, shape: Shape, dialect: AuditDialect) -> tuple[str, s
 
 def _title(roots: Sequence[tuple[str, str]], count: int, tables: Mapping[str, int]) -> str:
     """Return what people read first, such as "clients 7, with 13 rows of 4 other tables"."""
-    first = " ".join(part for part in roots[0] if part)
+    table, key = roots[0]
+    first = f"{table} {key or '(no key)'}"
     if count > 1:
         first = f"{first} and {_counted(count - 1, 'other row')}"
     rows = sum(tables.values()) - count

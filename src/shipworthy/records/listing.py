@@ -31,6 +31,8 @@ _ADVICE: Final[Mapping[DeletionState, str]] = {
     DeletionState.RESTORED: "`shipworthy trash show {id}` tells what came back",
     DeletionState.PURGED: "what was purged does not come back",
 }
+# The largest number that a deletion can have.
+_LARGEST: Final = 2**63 - 1
 # The note of a restore that was taken back.
 UNDONE: Final = "taken back"
 _UNDONE_ADVICE: Final = (
@@ -75,7 +77,7 @@ def list_deletions(
     """Return deletions in one of `states`, the newest first; `before` is the last id of a page."""
     wanted = sa.select(DELETIONS).where(DELETIONS.c.state.in_([state.value for state in states]))
     if before is not None:
-        wanted = wanted.where(DELETIONS.c.id < before)
+        wanted = wanted.where(DELETIONS.c.id < min(before, _LARGEST))
     rows = connection.execute(wanted.order_by(DELETIONS.c.id.desc()).limit(limit)).all()
     return [_deletion(row) for row in rows]
 
@@ -86,6 +88,8 @@ def find_deletion(connection: sa.Connection, id: int, *, lock: bool = False) -> 
     With `lock` nobody else changes its state before this transaction ends, and what is returned is
     what the one before has left.
     """
+    if not 0 < id <= _LARGEST:
+        raise DeletionUnknown(id)  # no driver would take the number
     if lock:
         # A write, so that it takes the lock on every engine; and no change of anything.
         connection.execute(

@@ -5,6 +5,8 @@ restore is refused. The images stay in the log until retention takes them: the l
 and sealed, and what is sealed leaves it as whole batches, archived and verified.
 """
 
+from typing import Final
+
 import sqlalchemy as sa
 
 from shipworthy.audit import CONTEXTS, ENTRIES
@@ -17,7 +19,10 @@ from shipworthy.records.refusals import DeletionHeld
 from shipworthy.records.tables import DELETIONS
 
 # How many are purged in one transaction.
-PURGE_LIMIT = 500
+PURGE_LIMIT: Final = 500
+# The notes of a hold, with its reason, and of its end.
+HELD: Final = "on hold"
+RELEASED: Final = "released"
 
 
 def purge_in(connection: sa.Connection, id: int) -> None:  # noqa: A002
@@ -33,7 +38,10 @@ def purge_in(connection: sa.Connection, id: int) -> None:  # noqa: A002
 def expired_in(
     connection: sa.Connection, before_microseconds: int, *, limit: int = PURGE_LIMIT
 ) -> list[int]:
-    """Return open deletions from before an instant that are not on hold, the oldest first."""
+    """Return open deletions from before an instant that are not on hold, the oldest first.
+
+    Those that somebody else is about are left out; who is told of one keeps them from it.
+    """
     return list(
         connection.scalars(
             sa.select(DELETIONS.c.id)
@@ -44,6 +52,7 @@ def expired_in(
             )
             .order_by(DELETIONS.c.id)
             .limit(limit)
+            .with_for_update(skip_locked=True)
         )
     )
 
@@ -62,9 +71,13 @@ def needed_entries(before_microseconds: int) -> sa.ColumnElement[bool]:
 
 
 def hold_in(connection: sa.Connection, id: int, reason: str) -> None:  # noqa: A002
-    """Keep a deletion from being purged, for `reason`; an empty one releases it."""
+    """Keep a deletion from being purged, for `reason`; an empty one releases it.
+
+    Who held or released it is told with what was done with it.
+    """
     deletion = find_deletion(connection, id, lock=True)
     must_be_open(connection, deletion)
-    connection.execute(
-        sa.update(DELETIONS).where(DELETIONS.c.id == id).values(hold=reason.strip()[:200])
-    )
+    reason = reason.strip()[:200]
+    connection.execute(sa.update(DELETIONS).where(DELETIONS.c.id == id).values(hold=reason))
+    note = f"{HELD}: {reason}" if reason else RELEASED
+    change_state(connection, deletion, deletion.state, rows=0, note=note)

@@ -5,6 +5,7 @@ say whose deletions are kept; where there are none given, everybody's.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import sqlalchemy as sa
 
@@ -16,7 +17,14 @@ from shipworthy.records.listing import (
     list_deletions,
 )
 from shipworthy.records.model import OPEN_STATES, Deletion, DeletionState
-from shipworthy.records.purging import expired_in, hold_in, needed_entries, purge_in
+from shipworthy.records.purging import (
+    PURGE_LIMIT,
+    expired_in,
+    hold_in,
+    needed_entries,
+    purge_in,
+)
+from shipworthy.records.refusals import DeletionHeld, DeletionNotOpen
 from shipworthy.records.report import Restored, RestoreMode, RestorePlan
 from shipworthy.records.restoring import plan_in, restore_in
 from shipworthy.records.settings import TrashSettings
@@ -119,16 +127,22 @@ def purge_expired(
     *,
     settings: TrashSettings | None = None,
     clock: Clock = SYSTEM_CLOCK,
-    limit: int = 500,
+    limit: int = PURGE_LIMIT,
 ) -> list[int]:
-    """Purge what is older than `trash.keep` and not on hold, at most `limit`; returns which."""
+    """Purge what is older than `trash.keep` and not on hold, at most `limit`; returns which.
+
+    What somebody else restores, holds or purges meanwhile is left to them.
+    """
     chosen = settings or TrashSettings()
     before = int((clock.wall() - chosen.keep_seconds) * 1_000_000)
+    purged: list[int] = []
     with working(target, chosen) as connection:
-        found = expired_in(connection, before, limit=limit)
-        for one in found:
-            purge_in(connection, one)
-        return found
+        for one in expired_in(connection, before, limit=limit):
+            # Where a look takes no lock (SQLite), another may have been faster.
+            with suppress(DeletionNotOpen, DeletionHeld):
+                purge_in(connection, one)
+                purged.append(one)
+    return purged
 
 
 def needed(
@@ -154,7 +168,10 @@ def hold(
     *,
     settings: TrashSettings | None = None,
 ) -> None:
-    """Keep a deletion from being purged, for a reason; an empty one releases it."""
+    """Keep a deletion from being purged, for a reason; an empty one releases it.
+
+    Either is told by `deletion`, with who did it. Raises `DeletionUnknown` or `DeletionNotOpen`.
+    """
     with working(target, settings) as connection:
         hold_in(connection, id, reason)
 

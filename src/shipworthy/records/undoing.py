@@ -52,13 +52,16 @@ def undo_in(connection: sa.Connection, id: int) -> int:  # noqa: A002
 
 def _must_be_unchanged(survey: RestoreSurvey) -> None:
     same = {one.seq for one in survey.obstacles if one.kind is ObstacleKind.ALREADY_BACK}
-    for seq in survey.rows:
-        if seq not in same:
-            table, key = survey.named(seq)
-            raise UndoRefused(
-                survey.deletion.id,
-                f"{table} {key or '(no key)'} is not as it came back: changed or deleted since",
-            )
+    for seq, row in survey.rows.items():
+        if seq in same:
+            continue
+        table, key = survey.named(seq)
+        raise UndoRefused(
+            survey.deletion.id,
+            f"rows of {table} have no primary key to be found by"
+            if row.key is None
+            else f"{table} {key} is not as it came back: changed or deleted since",
+        )
 
 
 def _unlink(connection: sa.Connection, survey: RestoreSurvey) -> None:
