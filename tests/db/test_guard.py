@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError as PoolTim
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool, QueuePool
 
+from lateness import Lateness
 from shipworthy.context import deadline_scope
 from shipworthy.db import (
     DbSettings,
@@ -35,8 +36,6 @@ from shipworthy.db import (
 from shipworthy.db.guard import DeadlineCut, ServerLimitRefused, StatementSlow, protections
 from shipworthy.events import listen
 
-# What a wait may last longer than its deadline, beside the lateness of an idle timer.
-TOLERANCE_SECONDS = 0.05
 GUARD_SECONDS = 20.0
 
 LONG_QUERY = (
@@ -71,27 +70,6 @@ def sqlite(tmp_path):
     engine = create_engine(f"sqlite:///{tmp_path / 'one.db'}", pool_size=2, max_overflow=0)
     yield engine
     engine.dispose()
-
-
-class Lateness:
-    """How late a timer that does nothing else rings in this run, at its worst."""
-
-    def __enter__(self):
-        self.seconds = 0.0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self):
-        while not self._stop.is_set():
-            began = time.monotonic()
-            self._stop.wait(0.01)
-            self.seconds = max(self.seconds, time.monotonic() - began - 0.01)
 
 
 @contextmanager
@@ -558,7 +536,7 @@ def test_the_deadline_of_the_request_cuts_sooner_than_the_setting(sqlite, heard)
             seconds, error = took(lambda: connection.execute(text(LONG_QUERY)))
 
         assert isinstance(error, OperationalError)
-        assert seconds < 0.1 + TOLERANCE_SECONDS + late.seconds
+        assert seconds < 0.1 + late.allowed_seconds
         assert error.__shipworthy_cut__ > 0.05
         assert "was not done after" in error.__notes__[0]
         assert connection.scalar(text("SELECT 1")) == 1
@@ -580,7 +558,7 @@ def test_a_long_query_of_sqlite_is_interrupted_at_its_deadline(driver, tmp_path)
         )
 
     assert "interrupted" in str(error)
-    assert 0.3 <= seconds < 0.3 + TOLERANCE_SECONDS + late.seconds
+    assert 0.3 <= seconds < 0.3 + late.allowed_seconds
 
 
 @pytest.mark.slow
@@ -592,7 +570,7 @@ def test_a_silent_peer_at_connect_costs_the_deadline_and_no_more(driver):
 
     assert isinstance(error, (DBAPIError, TimeoutError))
     assert error.__shipworthy_phase__ == "connect"
-    assert 0.5 <= seconds < 0.5 + TOLERANCE_SECONDS + late.seconds
+    assert 0.5 <= seconds < 0.5 + late.allowed_seconds
 
 
 # -- the process forks, the loop is another --

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
+from lateness import Lateness
 from shipworthy.context import deadline_scope
 from shipworthy.db import install as protect_everything, protect, protections
 from shipworthy.db.attempt import attempt_scope
@@ -352,14 +353,6 @@ def locked(engine):
         connection.invalidate()
 
 
-async def idle(seconds):
-    """Wait, and say how late that was: what a loaded machine adds to every wait."""
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    await asyncio.sleep(seconds)
-    return loop.time() - began - seconds
-
-
 @pytest.mark.slow
 async def test_a_key_waits_for_its_table_no_longer_than_it_may(database):
     """Whatever holds it."""
@@ -367,8 +360,7 @@ async def test_a_key_waits_for_its_table_no_longer_than_it_may(database):
     await store.missing()
     loop = asyncio.get_running_loop()
     try:
-        with locked(database):
-            timer = asyncio.create_task(idle(0.5))
+        with locked(database), Lateness() as late:
             began = loop.time()
             with pytest.raises(KeysUnavailable):
                 await store.insert(new(store))
@@ -376,7 +368,7 @@ async def test_a_key_waits_for_its_table_no_longer_than_it_may(database):
     finally:
         await store.close()
 
-    assert took < 0.5 + 0.1 + await timer
+    assert took < 0.5 + 0.1 + late.allowed_seconds
 
 
 async def test_a_server_that_is_away_refuses_keys():

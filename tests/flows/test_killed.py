@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.callers import SLACK_SECONDS, Lateness
+from flows.callers import SLACK_SECONDS
 from flows.killing import Load, both_serve, kill_one
+from lateness import Lateness
 from serve.launch import Service, brisk, counted, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]

@@ -14,17 +14,16 @@ from flows.callers import (
     ASYNC,
     MARIADB,
     POSTGRES,
-    PROMISED_SECONDS,
     SLACK_SECONDS,
     SQLITE,
     Gate,
-    Lateness,
     engine_of,
     milliseconds,
     play,
     protected,
     together,
 )
+from lateness import Lateness
 from shipworthy.context import deadline_scope
 from shipworthy.db import (
     CheckoutTimedOut,
@@ -130,7 +129,7 @@ def test_callers_over_the_limit_end_by_their_deadline_and_learn_who_holds(
         assert f"QueuePool limit of size {SIZE} overflow {OVERFLOW} reached" in str(end.error)
         assert line_of("the line that takes") in str(end.error)
         assert f"({CAPACITY} times, for " in str(end.error)
-    assert longest < DEADLINE_SECONDS + PROMISED_SECONDS + late.seconds + SLACK_SECONDS
+    assert longest < DEADLINE_SECONDS + late.allowed_seconds + SLACK_SECONDS
     assert (during.in_use, during.timeouts) == (CAPACITY, MORE)
     assert (after.in_use, after.waiting) == (0, 0)
     told = [fact for fact in heard if isinstance(fact, CheckoutTimedOut)]
@@ -177,7 +176,7 @@ def test_a_nested_checkout_with_all_connections_taken_fails_at_most_once(
     assert type(refused) is PoolDeadlock
     assert line_of("the line that holds") in str(refused)
     assert line_of("the line that asks for one more") in str(refused)
-    assert longest < PROMISED_SECONDS + late.seconds + SLACK_SECONDS
+    assert longest < late.allowed_seconds + SLACK_SECONDS
 
 
 @drivers

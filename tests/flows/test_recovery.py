@@ -15,12 +15,12 @@ from sqlalchemy import text
 from flows.callers import (
     MARIADB,
     SLACK_SECONDS,
-    Lateness,
     ended,
     harmed,
     milliseconds,
     protected,
 )
+from lateness import Lateness
 from shipworthy.db import DatabaseRefused, DbSettings, Prober
 from shipworthy.faults import Delay, Refuse, Silence
 from shipworthy.resilience import BreakerState, ResilienceSettings

@@ -15,16 +15,15 @@ from sqlalchemy.exc import DBAPIError
 from flows.callers import (
     MARIADB,
     POSTGRES,
-    PROMISED_SECONDS,
     SLACK_SECONDS,
     SQLITE,
-    Lateness,
     ended,
     harmed,
     milliseconds,
     play,
     protected,
 )
+from lateness import Lateness
 from shipworthy.context import deadline_scope
 from shipworthy.db import DbSettings, Outcome, classify
 from shipworthy.faults import Silence
@@ -51,7 +50,7 @@ def in_time(end, late, record_property, *, deadline_seconds=DEADLINE_SECONDS):
     record_property("past the deadline, ms", milliseconds(end.seconds - deadline_seconds))
     record_property("an idle timer was late by, ms", milliseconds(late.seconds))
     assert deadline_seconds <= end.seconds
-    assert end.seconds < deadline_seconds + PROMISED_SECONDS + late.seconds + SLACK_SECONDS
+    assert end.seconds < deadline_seconds + late.allowed_seconds + SLACK_SECONDS
 
 
 @drivers
