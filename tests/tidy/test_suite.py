@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 import services
 from tidy.house import ROOT
@@ -103,14 +104,79 @@ def test_a_missing_service_is_a_failure_in_ci(tmp_path):
 
 @pytest.mark.parametrize("service", ["postgres", "mariadb"])
 def test_a_server_of_our_own_is_started_where_none_is_found(monkeypatch, service):
-    """It gives databases of unused names, drops them, and is gone afterwards."""
+    """It gives empty databases of unused names, one that served before too, and none stays."""
     monkeypatch.setattr(services, "_candidates", lambda _variable, _standard: [])
 
     try:
         with getattr(services, service)() as server:
             with server.database() as url:
                 server.execute(url, "CREATE TABLE x (id INTEGER)")
-            with pytest.raises(Exception, match=url.rpartition("/")[2]):
-                server.execute(url, "CREATE TABLE x (id INTEGER)")
+            with server.database() as other:
+                server.execute(other, "CREATE TABLE x (id INTEGER)")
+                with pytest.raises(Exception, match=url.rpartition("/")[2]):
+                    server.execute(url, "CREATE TABLE x (id INTEGER)")
+            server.close()
+            with pytest.raises(Exception, match=other.rpartition("/")[2]):
+                server.execute(other, "CREATE TABLE x (id INTEGER)")
     except services.Unavailable as missing:
         pytest.skip(str(missing))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "ALTER DATABASE {name} SET lock_timeout = '1s'",
+        "CREATE EXTENSION pgcrypto",
+        "GRANT CREATE ON DATABASE {name} TO PUBLIC",
+        "SELECT lo_create(0)",
+    ],
+)
+def test_a_database_with_more_than_schemas_in_it_serves_once(postgres_server, more):
+    """What a test did to the database itself is never met by the next one."""
+    with postgres_server.database() as url:
+        name = url.rpartition("/")[2]
+        postgres_server.execute(url, more.format(name=name))
+
+    assert name not in postgres_server._spare
+
+
+def test_a_database_that_serves_again_is_as_new(postgres_server):
+    """Its schemas are gone with all they held, whoever is still connected."""
+    with postgres_server.database() as url:
+        for statement in (
+            "CREATE SCHEMA other CREATE TABLE kept (id int)",
+            "CREATE TABLE kept (id int); CREATE TYPE mood AS ENUM ('good')",
+            "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        ):
+            postgres_server.execute(url, statement)
+        new = sa.create_engine(url)
+        held = new.connect()
+        held.execute(sa.text("LOCK TABLE kept"))
+    assert url.rpartition("/")[2] in postgres_server._spare
+    held.invalidate()
+    with postgres_server.database() as again:
+        engine = sa.create_engine(again)
+        with engine.connect() as connection:
+            left = connection.scalars(
+                sa.text(
+                    "SELECT oid::regclass::text FROM pg_class WHERE oid >= 16384 UNION ALL"
+                    " SELECT oid::regproc::text FROM pg_proc WHERE oid >= 16384 UNION ALL"
+                    " SELECT typname FROM pg_type WHERE oid >= 16384 UNION ALL SELECT nspname"
+                    " FROM pg_namespace WHERE oid >= 16384 AND nspname <> 'public'"
+                )
+            ).all()
+            public = connection.execute(
+                sa.text(
+                    "SELECT nspowner::regrole::text, nspacl::text FROM pg_namespace"
+                    " WHERE nspname = 'public'"
+                )
+            ).one()
+        engine.dispose()
+    new.dispose()
+
+    assert again != url
+    assert left == []
+    assert public == (
+        "pg_database_owner",
+        "{pg_database_owner=UC/pg_database_owner,=U/pg_database_owner}",
+    )
