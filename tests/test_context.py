@@ -7,15 +7,20 @@ import threading
 import pytest
 
 from shipworthy.context import (
+    STEPS_MAX,
     RequestRecord,
+    TraceStep,
+    TraceSteps,
     actor,
     current_actor,
     current_deadline,
     current_request,
     deadline_scope,
     log_fields,
+    new_span_id,
     request_in,
     request_scope,
+    steps_here,
 )
 
 
@@ -41,10 +46,41 @@ def test_a_request_lends_its_ids_to_what_is_logged():
     assert log_fields() == {}
 
 
-@pytest.mark.parametrize(("sampled", "flags"), [(True, "01"), (False, "00")])
-def test_the_traceparent_names_our_span_as_the_parent(sampled, flags):
-    """The header to send on is that of W3C Trace Context, with the caller's sampling."""
-    assert record(sampled=sampled).traceparent == f"00-{'a' * 32}-{'b' * 16}-{flags}"
+@pytest.mark.parametrize(
+    ("sampled", "random", "flags"),
+    [(True, True, "03"), (True, False, "01"), (False, True, "02"), (False, False, "00")],
+)
+def test_the_traceparent_names_our_span_as_the_parent(sampled, random, flags):
+    """The header to send on is that of W3C Trace Context, level 2, with the caller's flags."""
+    mine = record(sampled=sampled)
+    mine.random = random
+
+    assert mine.traceparent == f"00-{'a' * 32}-{'b' * 16}-{flags}"
+    assert mine.traceparent_of("c" * 16) == f"00-{'a' * 32}-{'c' * 16}-{flags}"
+
+
+def test_steps_are_noted_for_a_request_that_wants_them_and_only_so_many():
+    """Nowhere outside of one, nowhere in one without a trace, and up to a bound."""
+    step = TraceStep("wait", 1.0, 2.0, {})
+    assert steps_here() is None
+    with request_scope(record()) as mine:
+        assert steps_here() is None
+        mine.steps = TraceSteps()
+        for _ in range(STEPS_MAX):
+            steps_here().append(step)
+        assert steps_here() is None
+
+    assert mine.steps == [step] * STEPS_MAX
+    assert (mine.steps.failed, mine.steps.warned) == (False, False)
+
+
+def test_the_id_of_a_span_is_one_of_w3c():
+    """16 digits, and no two alike."""
+    made = {new_span_id() for _ in range(1000)}
+
+    assert len(made) == 1000
+    assert {len(one) for one in made} == {16}
+    assert all(int(one, 16) for one in made)
 
 
 def test_what_a_thread_learns_is_seen_by_the_guard_that_waits_for_it():

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import math
+import os
+import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -47,10 +49,15 @@ from shipworthy.telemetry import (
     COUNTING_SHOWN,
     LOG_SHOWN,
     PROCESS,
+    SPANS_CLOSE_SECONDS,
+    TRACES_SHOWN,
     AccessLog,
     ForeignMetrics,
     LogSettings,
     Registry,
+    SpanExport,
+    TraceSettings,
+    export_of,
     installed_log,
     log_metrics,
     logging_installed,
@@ -82,17 +89,21 @@ from shipworthy.web import (
     Scope,
     Send,
     SloSettings,
+    TracedTwice,
+    Traces,
     WebSettings,
     WsgiApp,
     asgi_of,
     ask,
     counted_twice,
     framework_of,
+    makes_spans,
     meant,
     observe,
     owner_finder,
     routes_of,
     speak_lifespan,
+    traced_twice,
 )
 
 # Set in a scope by the outermost `Hardened`: it is the one that guards. A lifespan gets its hull.
@@ -128,7 +139,7 @@ def rooms_catalogue(settings: Loaded | None = None) -> Catalogue:
     found = Catalogue()
     found.add(*WEB_SHOWN, *objectives.objectives(), *DB_SHOWN, *RESILIENCE_SHOWN)
     found.add(*LIFECYCLE_SHOWN, *AUDIT_SHOWN, *RECORDS_SHOWN, *LOG_SHOWN)
-    found.add(*OUTBOUND_SHOWN, *COUNTING_SHOWN)
+    found.add(*OUTBOUND_SHOWN, *COUNTING_SHOWN, *TRACES_SHOWN)
     found.add(*CATALOGUE.everything())
     return found
 
@@ -197,9 +208,12 @@ class Hardened:
         return self._hull.follow(phase)
 
     @property
-    def counted_twice(self) -> tuple[str, ...]:
-        """Say who else counts the requests, a sentence each; known once it has started."""
-        return self._hull.counted_twice
+    def remarks(self) -> tuple[str, ...]:
+        """Say what is worth a note and no check, a sentence each.
+
+        Who else counts or traces the requests is known once it has started.
+        """
+        return self._hull.remarks()
 
     async def break_off(self) -> None:
         """Answer the calls that were cancelled and go on all the same; takes 0.2 s at most."""
@@ -249,6 +263,7 @@ class _Hull:
         self.app = app
         # Who else counts the requests, a sentence each; not known before it has started.
         self.counted_twice: tuple[str, ...] = ()
+        self._traced_twice: tuple[str, ...] = ()
         if framework_of(app).kind == "wsgi":
             self.served: App = WsgiApp(app, threads=web.wsgi_threads)
         else:
@@ -290,6 +305,12 @@ class _Hull:
         actors = settings.of(ActorSettings)
         routes = routes_of(app)
         facts = ActorFinder(actors, routes.template)
+        self._export = _span_export(self.registry, settings)
+        self._traces = (
+            None
+            if self._export is None
+            else Traces(settings.of(TraceSettings), self._export, now=now)
+        )
         metrics = RequestMetrics(self.registry, self.in_flight.calls)
         # Of the whole process, and once: engines are not of one application.
         bind_engines(self._audit, service=actors.service)
@@ -313,6 +334,8 @@ class _Hull:
                     now=now,
                     asks_always=facts.asks_always,
                 ),
+                # Behind the one that counts, so that it hears of the end before.
+                *((self._traces,) if self._traces else ()),
                 self._probes,
                 self._gate,
                 self._streams,
@@ -402,6 +425,8 @@ class _Hull:
         else:
             for keys in self._keys:
                 self.lifecycle.add(Component("idempotency", keys.start, keys.stop))
+            if self._export is not None:
+                self.lifecycle.add(_traces_component(self._export))
             self.lifecycle.add(self._application())
             if outer is None:
                 self.lifecycle.add(self._databases())
@@ -440,7 +465,17 @@ class _Hull:
             self.counted_twice = counted_twice(self.app)
             for what in self.counted_twice:
                 emit(CountedTwice, what=what)
+        if self._traces is not None and makes_spans():
+            self._traces.hands_on = True
+            self._traced_twice = traced_twice(self.app)
+            for what in self._traced_twice:
+                emit(TracedTwice, what=what)
         await self._probes.find_owned(state)
+
+    def remarks(self) -> tuple[str, ...]:
+        """Say what is worth a note, a sentence each."""
+        unsent = self._export.remarks() if self._export is not None else ()
+        return (*self.counted_twice, *self._traced_twice, *unsent)
 
     async def _marked(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the application as from within our line."""
@@ -559,6 +594,37 @@ def _access_log(registry: Registry, settings: Loaded) -> AccessLog | None:
     if log is not None:
         log_metrics(registry, log)
     return log
+
+
+def _span_export(registry: Registry, settings: Loaded) -> SpanExport | None:
+    """Return the way of kept traces to their collector, None where there is none."""
+    traces = settings.of(TraceSettings)
+    if not traces.endpoint:
+        return None
+    service = settings.of(LogSettings).service or settings.of(ActorSettings).service
+    export = export_of(
+        traces,
+        {
+            "service.name": service or "unknown_service",
+            "deployment.environment.name": settings.environment,
+            "host.name": socket.gethostname(),
+            "process.pid": str(os.getpid()),
+        },
+    )
+    export.metrics(registry)
+    return export
+
+
+def _traces_component(export: SpanExport) -> Component:
+    """Return what sends the last spans: it stops after the application."""
+
+    async def start() -> None:
+        export.open()
+
+    async def stop() -> None:
+        await asyncio.to_thread(export.close)
+
+    return Component("traces", start, stop, stop_seconds=SPANS_CLOSE_SECONDS)
 
 
 def _call_counter(registry: Registry) -> Callable[[str, str, str, float], None]:

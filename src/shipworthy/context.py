@@ -9,11 +9,11 @@ Not here: how ids are read from a request (`web`), and what is done at a deadlin
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, Token
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, final, get_args
+from typing import Any, Final, Literal, NamedTuple, Protocol, final, get_args
 
 # What an actor is. A user is known to the application; `claimed` is a name that nobody verified, as
 # in a token whose signature we cannot check; `database` is a user of the database, where no layer
@@ -52,6 +52,40 @@ class RequestFacts(Protocol):
         ...
 
 
+# What is kept of one request for its trace; of what comes then, nothing is.
+STEPS_MAX: Final = 128
+
+
+class TraceStep(NamedTuple):
+    """One thing that was done for a request, or happened to it; times are monotonic seconds.
+
+    `facts` have the names of OpenTelemetry's semantic conventions where it has names for them, and
+    are as they came: whoever shows them redacts. `failed` is the kind of the error, '' where there
+    was none. `span_id` is set where others were told of it.
+    """
+
+    kind: Literal["statement", "connect", "wait", "call", "event"]
+    began: float
+    ended: float
+    facts: Mapping[str, Any]
+    failed: str = ""
+    span_id: str = ""
+
+
+@final
+class TraceSteps(list[TraceStep]):
+    """The steps of a request whose trace may be kept.
+
+    `failed` and `warned` say that there is an event of that severity among them. Any thread may
+    append: whoever does has asked `steps_here`, so a few more than `STEPS_MAX` is all that a race
+    can do.
+    """
+
+    # Defaults of the class: of most requests nothing is said.
+    failed = False
+    warned = False
+
+
 @final
 class RequestRecord:
     """The facts of one request, or of one job, seen by all tasks and threads that work for it.
@@ -62,6 +96,9 @@ class RequestRecord:
     The actor is asked for when somebody needs to know: at the first write, and when the access line
     is made. `named` is who is known by now; `facts` and `scope` are whom to ask and about what, and
     gone when the request is over.
+
+    `sampled` says that the trace is kept, `random` that its id is (W3C Trace Context, level 2).
+    `steps` is what was done for the request so far, None where no trace of it could be kept.
     """
 
     __slots__ = (
@@ -77,12 +114,14 @@ class RequestRecord:
         "named",
         "parent_span_id",
         "path",
+        "random",
         "request_id",
         "route",
         "sampled",
         "scope",
         "span_id",
         "started",
+        "steps",
         "trace_id",
         "tracestate",
     )
@@ -108,12 +147,14 @@ class RequestRecord:
         self.span_id = span_id
         self.parent_span_id = parent_span_id
         self.sampled = sampled
+        self.random = True
         self.tracestate = tracestate
         self.method = method
         self.path = path
         self.client = client
         self.started = started
         self.route = ""
+        self.steps: TraceSteps | None = None
         self.named: Actor | None = None
         self.facts: RequestFacts | None = None
         self.scope: Any = None
@@ -156,8 +197,14 @@ class RequestRecord:
     @property
     def traceparent(self) -> str:
         """The W3C Trace Context header to send on, with our span as the parent."""
-        return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
+        return self.traceparent_of(self.span_id)
 
+    def traceparent_of(self, span_id: str) -> str:
+        """Return that header with a span below ours as the parent."""
+        return f"00-{self.trace_id}-{span_id}-{_FLAGS[self.sampled, self.random]}"
+
+
+_FLAGS = {(False, False): "00", (True, False): "01", (False, True): "02", (True, True): "03"}
 
 _request: ContextVar[RequestRecord | None] = ContextVar("shipworthy_request", default=None)
 _deadline: ContextVar[float | None] = ContextVar("shipworthy_deadline", default=None)
@@ -180,6 +227,20 @@ def request_in(context: Context) -> RequestRecord | None:
     From any thread: for who looks at a task that runs elsewhere.
     """
     return context.get(_request)
+
+
+def steps_here() -> TraceSteps | None:
+    """Return where to note what is done here for a request; None where nobody would look at it."""
+    record = _request.get()
+    if record is None:
+        return None
+    steps = record.steps
+    return steps if steps is not None and len(steps) < STEPS_MAX else None
+
+
+def new_span_id() -> str:
+    """Return the id of a span that others are told of: unguessable, 16 hexadecimal digits."""
+    return os.urandom(8).hex()
 
 
 @contextmanager

@@ -286,7 +286,7 @@ def record(**facts):
 def test_trace_headers_carry_the_request_on():
     """Trace, its state and the request's id go on, our span as the parent."""
     assert trace_headers(record(sampled=True, tracestate="x=1"), ()) == [
-        ("traceparent", f"00-{'a' * 32}-{'b' * 16}-01"),
+        ("traceparent", f"00-{'a' * 32}-{'b' * 16}-03"),
         ("tracestate", "x=1"),
         ("X-Request-ID", "request-1"),
     ]

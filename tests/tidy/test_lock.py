@@ -30,6 +30,8 @@ def foreign_hosts(lock: str) -> set[str]:
 
 # The applications' own frameworks: asked only when the application has imported them already.
 GUESTS = {"django", "flask", "litestar", "quart"}
+# Modules that are loaded only where the extra is installed, and the extra.
+OF_AN_EXTRA = {"src/shipworthy/telemetry/spans.py": "otel"}
 
 
 def undeclared(
@@ -37,12 +39,13 @@ def undeclared(
 ) -> list[str]:
     """Return the imports of packages that the project file does not ask for.
 
-    A room may have an extra of its own name, for what only it needs.
+    A room may have an extra of its own name, for what only it needs, and a module may have one.
     """
     homes = packages_distributions()
     found = []
     for module in modules:
-        asked = core | extras.get(module.room.rpartition(".")[2], set())
+        extra = OF_AN_EXTRA.get(str(module.path), module.room.rpartition(".")[2])
+        asked = core | extras.get(extra, set())
         for node in ast.walk(module.tree):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]

@@ -50,6 +50,7 @@ async def test_a_request_without_ids_gets_one_that_is_trace_correlation_and_requ
         seen["trace"],
         seen["onward"][36:52],
         False,
+        True,
     )
 
 
@@ -223,20 +224,20 @@ def test_an_invalid_traceparent_is_no_trace(value):
 
 
 @pytest.mark.parametrize(
-    ("value", "sampled"),
+    ("value", "sampled", "random"),
     [
-        (PARENT, True),
-        (b" " + PARENT + b"\t", True),
-        (PARENT[:-2] + b"00", False),
-        (PARENT[:-2] + b"03", True),
-        (PARENT[:-2] + b"fe", False),
-        (b"cc" + PARENT[2:], True),
-        (b"cc" + PARENT[2:] + b"-what-the-future-brings", True),
+        (PARENT, True, False),
+        (b" " + PARENT + b"\t", True, False),
+        (PARENT[:-2] + b"00", False, False),
+        (PARENT[:-2] + b"03", True, True),
+        (PARENT[:-2] + b"fe", False, True),
+        (b"cc" + PARENT[2:], True, False),
+        (b"cc" + PARENT[2:] + b"-what-the-future-brings", True, False),
     ],
 )
-def test_a_traceparent_of_a_version_to_come_is_read_as_far_as_we_know(value, sampled):
-    """The four fields we know stay where they are, and only the lowest flag is ours to read."""
-    assert parse_traceparent(value) == (TRACE, SPAN, sampled)
+def test_a_traceparent_of_a_version_to_come_is_read_as_far_as_we_know(value, sampled, random):
+    """The four fields we know stay where they are; only the two lowest flags are ours to read."""
+    assert parse_traceparent(value) == (TRACE, SPAN, sampled, random)
 
 
 @given(st.binary(max_size=80))

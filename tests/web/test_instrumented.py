@@ -107,12 +107,12 @@ def test_it_is_said_once_when_the_application_has_started(hull, heard):
     """A middleware may be added until then; the next life of the process says nothing new."""
     app = by_starlette_exporter()
     hardened = hull(app)
-    assert hardened.counted_twice == ()
+    assert hardened.remarks == ()
 
     for _ in range(2):
         with TestClient(hardened):
             pass
 
     said = [fact.what for fact in heard if isinstance(fact, CountedTwice)]
-    assert said == list(hardened.counted_twice)
+    assert said == list(hardened.remarks)
     assert len(said) == 1

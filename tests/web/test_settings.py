@@ -17,6 +17,7 @@ def test_by_default_every_guard_enforces_but_that_of_the_keys(tmp_path):
     """
     assert guards(settled(tmp_path)) == (
         ("ids", "enforce"),
+        ("traces", "off"),
         ("metrics", "enforce"),
         ("access line", "enforce"),
         ("probes", "enforce"),

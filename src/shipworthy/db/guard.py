@@ -27,7 +27,7 @@ from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import Pool
 
-from shipworthy.context import current_deadline, deadline_scope
+from shipworthy.context import TraceStep, current_deadline, deadline_scope, steps_here
 from shipworthy.db.attempt import commits_count, current_attempt, note_commit, note_failure
 from shipworthy.db.breaking import Breaking, DatabaseRefused
 from shipworthy.db.classify import (
@@ -66,6 +66,8 @@ LOOP = "_shipworthy_loop"
 LOCK_WAIT = "_shipworthy_lock_wait"
 # A deadline comes nearer with each statement; not each of them is worth another one.
 LOCK_WAIT_STEP_SECONDS = 0.01
+# Of a statement that is kept for a trace.
+STATEMENT_CHARACTERS = 4096
 
 
 @event(severity=Severity.WARNING)
@@ -282,6 +284,7 @@ class Protection:
         self.breaking.returned(record)
 
     def connect(self, pool: Pool, creator: Callable[[Any], Any], record: Any) -> Any:
+        began = monotonic()
         at = self._until(self.settings.connect_seconds)
         loop = asyncio._get_running_loop() if self._dialect.is_async else None  # noqa: SLF001
         old = record.__dict__.get(WATCH)
@@ -303,6 +306,9 @@ class Protection:
             raise
         finally:
             _connecting.reset(connecting)
+        if (steps := steps_here()) is not None:
+            facts = {"db.system.name": self._dialect.name, "shipworthy.engine": self.name}
+            steps.append(TraceStep("connect", began, monotonic(), facts))
         self._watch(record, watch)
         record.__dict__[LOOP] = None if loop is None else ref(loop)
         record.__dict__.pop(LOCK_WAIT, None)
@@ -414,6 +420,7 @@ class Protection:
                 # Without a transaction around it a statement is its own COMMIT.
                 ends = commits(dialect, args[0])
                 at = DbPhase.COMMIT if ends or _is_autocommit(context) else phase
+                self._note(args[0], began, monotonic(), error)
                 self._failed(error, at, watch.end(before), record, began)
                 self._look_at_commit(error, at=at, statement=args[0])
                 if ends:
@@ -421,6 +428,7 @@ class Protection:
                 raise
             cut = watch.end(before)
             took = monotonic() - began
+            self._note(args[0], began, began + took)
             if cut or took > slow_seconds:
                 self._late(phase, took, cut=bool(cut))
             self.breaking.answered(record, took)
@@ -450,9 +458,11 @@ class Protection:
                     self._bound_lock_wait(record, watch.at - began)
                 answer = original(connection, *args, **options)
             except BaseException as error:
+                self._note(phase.upper(), began, monotonic(), error)
                 self._failed(error, phase, watch.end(before), record, began)
                 self._look_at_commit(error, at=phase)
                 raise
+            self._note(phase.upper(), began, monotonic())
             if watch.end(before):
                 self._late(phase, monotonic() - began, cut=True)
             if phase is DbPhase.COMMIT:
@@ -460,6 +470,21 @@ class Protection:
             return answer
 
         return end
+
+    def _note(
+        self, statement: str, began: float, ended: float, error: BaseException | None = None
+    ) -> None:
+        """Note a statement for the trace of its request, where one may be kept."""
+        steps = steps_here()
+        if steps is None:
+            return
+        facts = {
+            "db.system.name": self._dialect.name,
+            "db.query.text": statement[:STATEMENT_CHARACTERS],
+            "shipworthy.engine": self.name,
+        }
+        failed = "" if error is None else type(error).__name__
+        steps.append(TraceStep("statement", began, ended, facts, failed))
 
     def _second_phase(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """COMMIT of what was prepared is a statement, or several, to SQLAlchemy; here it is one."""

@@ -26,7 +26,7 @@ from sqlalchemy.pool import Pool, QueuePool, StaticPool
 from sqlalchemy.util import await_only
 from typing_extensions import override
 
-from shipworthy.context import current_deadline, current_request
+from shipworthy.context import TraceStep, current_deadline, current_request, steps_here
 from shipworthy.db.permits import Holding, Permits, Waiting, stuck
 from shipworthy.db.place import Place, here, stands
 from shipworthy.db.settings import DbSettings
@@ -367,6 +367,11 @@ class Gate:
                 counts.timeouts += 1
             holders = list(self.permits.holdings)
         _settle()
+        if (steps := steps_here()) is not None:
+            facts = {"shipworthy.engine": self._keeper.name}
+            refused = PoolTimeout if waiting.error is None else type(waiting.error)
+            failed = "" if holding is not None else refused.__name__
+            steps.append(TraceStep("wait", began, began + waited, facts, failed))
         if holding is not None:
             return holding
         if waiting.error is not None:

@@ -12,6 +12,7 @@ from urllib3 import Timeout
 
 from shipworthy.outbound.metrics import call_ended
 from shipworthy.outbound.policy import repeat_of
+from shipworthy.outbound.steps import Attempted, note_attempt, span_of_attempt
 from shipworthy.outbound.targets import (
     AttemptFailed,
     Callee,
@@ -113,9 +114,12 @@ class _Call:
             replayable=request.body is None or isinstance(request.body, (bytes, str)),
             repeated_below=adapter.max_retries.total != 0,
         )
-        if out.enforces:
+        added = out.headers(target, request.headers)
+        self._traced = any(name == "traceparent" for name, _ in added)
+        self._span_id = ""
+        if out.enforces or added:
             self._sent = _copied(request)
-            self._sent.headers.update(out.headers(target, request.headers))
+            self._sent.headers.update(added)
 
     def attempt(self, timeout: Any, *, stream: bool) -> requests.Response:
         """Send it once; raises `AttemptFailed` for whatever the pipeline has to judge."""
@@ -125,13 +129,17 @@ class _Call:
             self._before = None
         if self.tries > 1:
             self._target.repeats(self._request.method or "", self.tries)
+        if self._traced:
+            self._span_id, parent = span_of_attempt()
+            if parent:
+                self._sent.headers["traceparent"] = parent
         began = self._out.now()
         try:
             answer = self._inner(self._sent, timeout=_bounded(self._out, timeout, stream=stream))
         except Exception as error:  # noqa: BLE001 - it is judged, and the app gets it in the end
             if isinstance(error, requests.RequestException):
                 error.request = self._request
-            self._measured(0, began)
+            self._measured(0, began, error)
             raise self._target.judge(error, self._repeat, began) from None
         # The app's own, without our headers: a redirect to another host is made from it.
         answer.request = self._request
@@ -142,9 +150,17 @@ class _Call:
         )
         return answer
 
-    def _measured(self, status: int, began: float) -> None:
-        host = urlsplit(self._request.url or "").hostname or ""
-        call_ended(host, self._request.method or "", status, self._out.now() - began)
+    def _measured(self, status: int, began: float, error: Exception | None = None) -> None:
+        ended, to = self._out.now(), urlsplit(self._request.url or "")
+        host, method = to.hostname or "", self._request.method or ""
+        call_ended(host, method, status, ended - began)
+        note_attempt(
+            Attempted(method, host, to.port, status, self.tries),
+            began=began,
+            ended=ended,
+            error=error,
+            span_id=self._span_id,
+        )
 
 
 def _target(out: Outbound, url: str) -> Callee | None:

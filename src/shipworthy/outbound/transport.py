@@ -10,6 +10,7 @@ from typing import Any, final
 from shipworthy.context import current_deadline
 from shipworthy.outbound.metrics import call_ended
 from shipworthy.outbound.policy import Repeat, repeat_of
+from shipworthy.outbound.steps import Attempted, note_attempt, span_of_attempt
 from shipworthy.outbound.targets import AttemptFailed, Callee, Outbound, note_call, refusal_as
 from shipworthy.resilience import BreakerOpen, DeadlinePassed
 
@@ -93,7 +94,19 @@ async def send_async(
 class _Call:
     """One call and its attempts."""
 
-    __slots__ = ("before", "began", "kit", "out", "repeat", "request", "sent", "target", "tries")
+    __slots__ = (
+        "before",
+        "began",
+        "kit",
+        "out",
+        "repeat",
+        "request",
+        "sent",
+        "span_id",
+        "target",
+        "traced",
+        "tries",
+    )
 
     before: Any
     began: float
@@ -102,7 +115,9 @@ class _Call:
     repeat: Repeat
     request: Any
     sent: Any
+    span_id: str
     target: Callee
+    traced: bool
     tries: int
 
     @classmethod
@@ -122,6 +137,7 @@ class _Call:
         call.target = target
         call.request = request
         call.before = None
+        call.span_id = ""
         call.tries = 0
         keyed = "idempotency-key" in request.headers
         call.repeat = repeat_of(
@@ -130,7 +146,9 @@ class _Call:
             replayable=isinstance(request.stream, kit.bytes_body),
             repeated_below=bool(getattr(getattr(transport, "_pool", None), "_retries", 0)),
         )
-        if not out.enforces:
+        added = out.headers(target, request.headers.keys())
+        call.traced = any(name == "traceparent" for name, _ in added)
+        if not (out.enforces or added):
             call.sent = request
             return call
         # The app's own request stays as it is: httpx copies it for a redirect to another host,
@@ -138,7 +156,6 @@ class _Call:
         call.sent = sent = object.__new__(type(request))
         vars(sent).update(vars(request))
         sent.extensions = {**extensions, _MARK: True}
-        added = out.headers(target, request.headers.keys())
         if added:
             sent.headers = request.headers.copy()
             for name, value in added:
@@ -150,6 +167,10 @@ class _Call:
         self.tries += 1
         if self.tries > 1:
             self.target.repeats(self.request.method, self.tries)
+        if self.traced:
+            self.span_id, parent = span_of_attempt()
+            if parent:
+                self.sent.headers["traceparent"] = parent
         self.began = self.out.now()
         left = self.out.left_seconds() if self.out.enforces else None
         if left is not None:
@@ -169,12 +190,19 @@ class _Call:
     def judge(self, error: Exception) -> AttemptFailed:
         """Return what to raise for an error of the library."""
         self.before = None
-        self._measured(0)
+        self._measured(0, error)
         return self.target.judge(error, self.repeat, self.began)
 
-    def _measured(self, status: int) -> None:
-        seconds = self.out.now() - self.began
-        call_ended(self.request.url.host, self.request.method, status, seconds)
+    def _measured(self, status: int, error: Exception | None = None) -> None:
+        ended, url = self.out.now(), self.request.url
+        call_ended(url.host, self.request.method, status, ended - self.began)
+        note_attempt(
+            Attempted(self.request.method, url.host, url.port, status, self.tries),
+            began=self.began,
+            ended=ended,
+            error=error,
+            span_id=self.span_id,
+        )
 
     def finished(self, answer: Any, bounded: type[Any]) -> Any:
         """Return the answer; under a deadline its body is not read beyond it."""

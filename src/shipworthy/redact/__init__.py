@@ -11,6 +11,7 @@ a client may be told, which is not decided by taking secrets out (`web.answers`)
 from shipworthy.redact.fields import redact_fields
 from shipworthy.redact.hidden import HIDDEN, REDACTIONS, hidden
 from shipworthy.redact.names import is_harmless_name, is_secret, is_secret_name
+from shipworthy.redact.statements import without_values
 from shipworthy.redact.text import printable, redact
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "printable",
     "redact",
     "redact_fields",
+    "without_values",
 ]

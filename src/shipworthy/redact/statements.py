@@ -34,6 +34,31 @@ _REPEATED = re.compile(
 _DOUBLE = re.compile(r"(Key \(([^)\n]{1,200})\)=\()([^\n]*)")
 _ENTRY = re.compile(r"(Duplicate entry ')([^\n]*)")
 _OF_KEY = re.compile(r"' for key '([^'\n]{1,200})'[^\n]*\Z")
+# What may hold a value in a statement itself: texts, comments, and numbers that are no part of a
+# name or of a placeholder. Between double quotes is a name, or for some databases a text: it stays
+# only where a name must be. A backslash ends a text for some databases and not for others: with one
+# in a text, nothing of what follows stays.
+_VALUES = re.compile(
+    r"""(?P<name>(?:(?<=\.)|(?<=FROM[ ])|(?<=JOIN[ ])|(?<=INTO[ ])|(?<=UPDATE[ ]))"[^"]*"
+                |"[^"]*"(?=\.))
+        |(?P<comment>/\*.*?(?:\*/|\Z)|--[^\n]*)
+        |'(?:[^'\\]|'')*(?:'|\\.*\Z|\Z)
+        |"[^"]*(?:"|\Z)
+        |\$(?P<tag>[A-Za-z_]*)\$.*?(?:\$(?P=tag)\$|\Z)
+        |(?<![\w$:%.])\d[\w.]*""",
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
+
+
+def without_values(statement: str) -> str:
+    """Return an SQL statement with ? in the place of every value it holds, and without comments."""
+    return _VALUES.sub(_shape, statement)
+
+
+def _shape(found: re.Match[str]) -> str:
+    if found["comment"] is not None:
+        return " "
+    return found["name"] or "?"
 
 
 def without_sql_values(text: str) -> str:

@@ -741,7 +741,7 @@ class Worker:
             | {
                 "databases": pool_numbers(),
                 "resources": self._resources.described(),
-                "remarks": self._hardened.counted_twice,
+                "remarks": self._hardened.remarks,
             },
         }
 

@@ -1,4 +1,4 @@
-"""What the process says about itself: metric cells and their text, log lines, the sink they go to.
+"""What the process says about itself: metric cells and their text, log lines, kept traces.
 
 Everything here is cheap where the request passes (a cell is one float, a log line one append) and
 bounded everywhere: label sets, the lines that wait for a slow reader, the time to close.
@@ -20,6 +20,7 @@ from shipworthy.telemetry.keeping import Keeping, Point, state_folder
 from shipworthy.telemetry.lines import line, timestamp
 from shipworthy.telemetry.log_shown import LOG_SHOWN
 from shipworthy.telemetry.logs import (
+    event_fields,
     install_logging,
     installed_log,
     logging_installed,
@@ -34,12 +35,21 @@ from shipworthy.telemetry.process import process_metrics, resident_bytes
 from shipworthy.telemetry.retention import Retained, RetentionSettings, StoredIn, policy
 from shipworthy.telemetry.rounds import Rounds
 from shipworthy.telemetry.run_directory import RunDirectory
+from shipworthy.telemetry.sampling import Allowance, HeadRule, kept_because
 from shipworthy.telemetry.segment import Segment
 from shipworthy.telemetry.settings import HistorySettings, LogSettings, MetricsSettings
 from shipworthy.telemetry.shown import COUNTING_SHOWN
 from shipworthy.telemetry.sink import AccessLog, log_metrics
 from shipworthy.telemetry.snapshot import Series, Snapshot, folded, from_json, retired
+from shipworthy.telemetry.span_export import (
+    SPANS_CLOSE_SECONDS,
+    SpanExport,
+    Trace,
+    export_of,
+)
 from shipworthy.telemetry.together import SegmentDirectory
+from shipworthy.telemetry.trace_settings import TraceSettings
+from shipworthy.telemetry.trace_shown import TRACES_SHOWN
 
 __all__ = [
     "COUNTING_SHOWN",
@@ -47,13 +57,17 @@ __all__ = [
     "LOG_SHOWN",
     "MEMORY_SHOWN",
     "PROCESS",
+    "SPANS_CLOSE_SECONDS",
+    "TRACES_SHOWN",
     "AccessLog",
     "AlertSettings",
     "AlertState",
+    "Allowance",
     "Cell",
     "Counter",
     "ForeignMetrics",
     "Form",
+    "HeadRule",
     "Histogram",
     "HistogramCell",
     "Histories",
@@ -74,10 +88,15 @@ __all__ = [
     "SegmentDirectory",
     "Series",
     "Snapshot",
+    "SpanExport",
     "StoredIn",
+    "Trace",
+    "TraceSettings",
     "about",
     "counter",
     "evaluate",
+    "event_fields",
+    "export_of",
     "exposition",
     "folded",
     "from_json",
@@ -86,6 +105,7 @@ __all__ = [
     "holds",
     "install_logging",
     "installed_log",
+    "kept_because",
     "line",
     "log_metrics",
     "logging_installed",

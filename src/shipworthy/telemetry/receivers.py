@@ -1,12 +1,9 @@
 """Who is told of alerts: a webhook over HTTP, people by mail. Each attempt is bounded.
 
-By hand over `http.client` and `smtplib`: no proxy of the environment stands between, no redirect
-takes the token elsewhere, and a server that sends byte after byte is cut off.
+Not here: the post itself, and how a connection that takes too long is cut (`posting`).
 """
 
-import http.client
 import smtplib
-import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -14,17 +11,16 @@ from contextlib import contextmanager, suppress
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from typing import Final, Protocol, final
-from urllib.parse import urlsplit
 
 import orjson
 from typing_extensions import override
 
-from shipworthy import __version__
 from shipworthy.errors import ShipworthyError
 from shipworthy.redact import printable, redact
 from shipworthy.telemetry.alert_settings import AlertSettings
 from shipworthy.telemetry.alerting import Message
 from shipworthy.telemetry.messages import mail_of, webhook_of
+from shipworthy.telemetry.posting import cut_after, post
 
 ATTEMPTS: Final = 3
 _FIRST_PAUSE_SECONDS: Final = 1.0
@@ -52,7 +48,7 @@ class Webhook(Receiver):
     name = "webhook"
 
     def __init__(self, settings: AlertSettings, *, url: str) -> None:
-        self._to = urlsplit(settings.webhook.reveal())
+        self._to = settings.webhook.reveal()
         self._token = settings.webhook_token.reveal()
         self._timeout_seconds = settings.timeout_seconds
         self._url = url
@@ -62,35 +58,12 @@ class Webhook(Receiver):
         facts = webhook_of(
             message, offset_seconds=offset_seconds, receiver=self.name, url=self._url
         )
-        headers = {
-            "Content-Type": "application/json",
-            "User-Agent": f"shipworthy/{__version__}",
-            "Connection": "close",
-        }
+        headers = {"Content-Type": "application/json"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
-        path = (self._to.path or "/") + (f"?{self._to.query}" if self._to.query else "")
-        connection = self._connection()
-        try:
-            connection.connect()
-            with _cut_after(self._timeout_seconds, lambda: connection.sock):
-                connection.request("POST", path, orjson.dumps(facts), headers)
-                answer = connection.getresponse()
-                if not 200 <= answer.status < 300:
-                    raise ReceiverRefused(f"it answered {answer.status}")
-        finally:
-            connection.close()
-
-    def _connection(self) -> http.client.HTTPConnection:
-        host = self._to.hostname or ""
-        if self._to.scheme == "https":
-            return http.client.HTTPSConnection(
-                host,
-                self._to.port,
-                timeout=self._timeout_seconds,
-                context=ssl.create_default_context(),
-            )
-        return http.client.HTTPConnection(host, self._to.port, timeout=self._timeout_seconds)
+        answer = post(self._to, orjson.dumps(facts), headers, timeout_seconds=self._timeout_seconds)
+        if not 200 <= answer.status < 300:
+            raise ReceiverRefused(f"it answered {answer.status}")
 
 
 @final
@@ -130,7 +103,7 @@ class Mail(Receiver):
         # What `starttls` checks the certificate against; `connect` does not set it.
         server._host = host  # type: ignore[attr-defined]  # noqa: SLF001
         try:
-            with _cut_after(timeout, lambda: server.sock):
+            with cut_after(timeout, lambda: server.sock):
                 server.connect(host, port)
                 if chosen.smtp_security == "starttls":
                     server.starttls(context=secure)
@@ -212,34 +185,3 @@ class Wire:
                 trouble = None
                 break
         self._done(message, trouble)
-
-
-@contextmanager
-def _cut_after(seconds: float, sock_of: Callable[[], socket.socket | None]) -> Iterator[None]:
-    """Cut a connection that takes longer in all, however lively each of its bytes is.
-
-    Raises `TimeoutError` then, also where what was cut could be taken for an answer.
-    """
-    late = threading.Event()
-
-    def cut() -> None:
-        late.set()
-        sock = sock_of()
-        if sock is not None:
-            with suppress(OSError):
-                # Not the method of a TLS socket, which is not for another thread to call.
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-    timer = threading.Timer(seconds, cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    except Exception as error:
-        if late.is_set():
-            raise TimeoutError(f"it took longer than {seconds:g} s") from error
-        raise
-    finally:
-        timer.cancel()
-    if late.is_set():
-        raise TimeoutError(f"it took longer than {seconds:g} s")

@@ -25,7 +25,13 @@ from shipworthy.web.frameworks import (
 )
 from shipworthy.web.health import ProbeRouteTaken, Probes
 from shipworthy.web.idempotency import CommitUnfenced, Idempotency, KeySeenAgain, KeysUnkept
-from shipworthy.web.instrumented import CountedTwice, counted_twice
+from shipworthy.web.instrumented import (
+    CountedTwice,
+    TracedTwice,
+    counted_twice,
+    makes_spans,
+    traced_twice,
+)
 from shipworthy.web.lifespan import AppLifespan, LifespanUnsupported, speak_lifespan
 from shipworthy.web.line import App, Call, Line, Message, Receive, Scope, Send
 from shipworthy.web.problems import (
@@ -42,6 +48,7 @@ from shipworthy.web.settings import IdempotencySettings, WebSettings, guards
 from shipworthy.web.shown import WEB_SHOWN
 from shipworthy.web.slo_settings import SloSettings
 from shipworthy.web.streams import EventStreams, spread_seconds
+from shipworthy.web.traces import Traces
 from shipworthy.web.wsgi import WsgiApp
 
 __all__ = [
@@ -87,6 +94,8 @@ __all__ = [
     "Scope",
     "Send",
     "SloSettings",
+    "TracedTwice",
+    "Traces",
     "Unanswered",
     "WebSettings",
     "WsgiApp",
@@ -96,6 +105,7 @@ __all__ = [
     "counted_twice",
     "framework_of",
     "guards",
+    "makes_spans",
     "meant",
     "new_ids",
     "observe",
@@ -106,4 +116,5 @@ __all__ = [
     "routes_of",
     "speak_lifespan",
     "spread_seconds",
+    "traced_twice",
 ]

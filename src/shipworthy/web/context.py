@@ -48,8 +48,10 @@ def _take() -> str:
             _refill()
 
 
-def parse_traceparent(value: bytes) -> tuple[str, str, bool] | None:
-    """Return trace id, parent span id and the sampled flag, or None for what is to be ignored.
+def parse_traceparent(value: bytes) -> tuple[str, str, bool, bool] | None:
+    """Return trace id, parent span id, whether it is sampled and whether its id is random, or None.
+
+    None is for what is to be ignored.
 
     As W3C Trace Context asks: versions to come are read as version 00 as far as it goes, `ff`,
     upper case and ids of zeros are refused.
@@ -62,7 +64,8 @@ def parse_traceparent(value: bytes) -> tuple[str, str, bool] | None:
         return None
     if trace == b"0" * 32 or span == b"0" * 16:
         return None
-    return trace.decode(), span.decode(), bool(int(flags, 16) & 1)
+    bits = int(flags, 16)
+    return trace.decode(), span.decode(), bool(bits & 1), bool(bits & 2)
 
 
 @final
@@ -86,12 +89,12 @@ class Correlation:
         digits = _take()
         trace_id = correlation_id = request_id = digits[:32]
         parent_span_id = tracestate = ""
-        sampled = False
+        sampled, random = False, True
         sent = None
         if b"traceparent" in headers:
             parent = parse_traceparent(headers[b"traceparent"])
             if parent is not None and _once(call, b"traceparent"):
-                trace_id, parent_span_id, sampled = parent
+                trace_id, parent_span_id, sampled, random = parent
                 correlation_id = request_id = trace_id
                 tracestate = _tracestate(call)
         if b"x-request-id" in headers:
@@ -118,6 +121,8 @@ class Correlation:
         )
         record.facts = self._facts
         record.scope = scope
+        if not random:
+            record.random = False
         call.token = enter_request(record)
 
     def starting(self, call: Call, message: Message) -> None:

@@ -55,6 +55,46 @@ class CountedTwice(Event):
     what: str
 
 
+@event(severity=Severity.WARNING)
+class TracedTwice(Event):
+    """Somebody else makes spans for the requests of this application too."""
+
+    what: str
+
+
+def makes_spans() -> bool:
+    """Say whether somebody in this process has set OpenTelemetry up to make spans."""
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return False
+    provider = type(trace.get_tracer_provider()).__name__
+    return provider not in ("ProxyTracerProvider", "NoOpTracerProvider")
+
+
+def traced_twice(app: Any) -> tuple[str, ...]:
+    """Say, a sentence each, who makes a span of each request of `app` beside ours."""
+    return tuple(
+        f"{name} makes a span of each request, below ours: a trace has both; take its "
+        f"instrumentation of requests away, or leave traces.endpoint empty"
+        for name in dict.fromkeys(_span_makers(app))
+    )
+
+
+def _span_makers(app: Any) -> Iterator[str]:
+    inner = innermost(app)
+    for package, name in _middlewares(app, inner):
+        known = _MIDDLEWARES.get((package.partition(".")[0], name))
+        if known is not None and package.startswith("opentelemetry"):
+            yield known[0]
+    made = made_with(inner)
+    framework = made[0] if made is not None else ""
+    if getattr(inner, _MARK, False):
+        yield f"opentelemetry-instrumentation-{framework.lower()}"
+    config = getattr(inner, "_telemetry", None)
+    if framework == "FastAPI" and config is not None and config.get("traces", True):
+        yield "fastapi"
+
+
 def counted_twice(app: Any) -> tuple[str, ...]:
     """Say, a sentence each, who counts the requests of `app` beside us; ask when it has started."""
     return tuple(dict.fromkeys(_counters(app)))

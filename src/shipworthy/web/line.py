@@ -73,8 +73,10 @@ class Call:
         "headers",
         "heard",
         "held",
+        "kept",
         "keyed",
         "messages",
+        "over",
         "probe",
         "received_bytes",
         "record",
@@ -116,6 +118,9 @@ class Call:
         # `Correlation` sets these: the header with the id, and the way back out of the context.
         self.stamp: tuple[bytes, bytes]
         self.token: Token[RequestRecord | None]
+        # `Traces` sets these: why the trace is kept, '' where it is not, and when the answer ended.
+        self.kept: str
+        self.over: float
 
     def route(self) -> str:
         """Return the template of the route that serves the call, as far as it is known by now."""

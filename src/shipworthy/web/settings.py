@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shipworthy.settings import Loaded, duration, option, section
+from shipworthy.telemetry import TraceSettings
 
 _PATH = re.compile(r"/[^\s?#]*")
 _METHOD = re.compile(r"[A-Z]+")
@@ -142,6 +143,7 @@ def guards(settings: Loaded) -> Sequence[tuple[str, str]]:
     probes = "enforce" if web.live_path or web.ready_path or web.startup_path else "off"
     return (
         ("ids", "enforce"),
+        ("traces", "enforce" if settings.of(TraceSettings).endpoint else "off"),
         ("metrics", "enforce"),
         ("access line", "enforce" if web.access_log else "off"),
         ("probes", probes),

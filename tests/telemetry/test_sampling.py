@@ -1,0 +1,94 @@
+"""Which traces are kept, by ids, flags, times and statuses."""
+
+from hypothesis import given, strategies as st
+from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
+
+from shipworthy.telemetry import Allowance, HeadRule, kept_because
+
+trace_ids = st.integers(1, 2**128 - 1)
+ratios = st.floats(0, 1)
+
+
+def head(ratio: float = 0.05, *, trusts: bool = True, asked: float = 10.0) -> HeadRule:
+    return HeadRule(ratio=ratio, trusts=trusts, asked_per_second=asked)
+
+
+@given(trace_ids, ratios)
+def test_the_id_decides_as_it_does_for_opentelemetry(trace_id: int, ratio: float) -> None:
+    """Services with the same ratio keep the same traces, whoever samples there."""
+    theirs = TraceIdRatioBased(ratio).should_sample(None, trace_id, "")
+
+    ours = head(ratio).keeps(f"{trace_id:032x}")
+
+    assert ours == (theirs.decision is Decision.RECORD_AND_SAMPLE)
+
+
+def test_no_and_every_trace_are_ratios_too() -> None:
+    """0 keeps the lowest id not, 1 keeps the highest."""
+    assert not head(0.0).keeps("0" * 32)
+    assert head(1.0).keeps("f" * 32)
+
+
+@given(trace_ids, ratios)
+def test_what_is_kept_at_a_ratio_is_kept_at_a_higher_one(trace_id: int, ratio: float) -> None:
+    """A service that keeps more has all traces of one that keeps less."""
+    text = f"{trace_id:032x}"
+
+    if head(ratio / 2).keeps(text):
+        assert head(ratio).keeps(text)
+
+
+@given(trace_ids, st.booleans())
+def test_the_decision_of_a_caller_holds(trace_id: int, sampled: bool) -> None:
+    """Kept there is kept here, and not there is not here, whatever the id says."""
+    assert head().goes_on(f"{trace_id:032x}", sampled=sampled, now=1.0) == sampled
+
+
+@given(trace_ids, st.booleans())
+def test_without_trust_the_id_decides(trace_id: int, sampled: bool) -> None:
+    """The flag of a stranger changes nothing, either way."""
+    text = f"{trace_id:032x}"
+
+    assert head(0.5, trusts=False).goes_on(text, sampled=sampled, now=1.0) == head(0.5).keeps(text)
+
+
+@given(st.lists(st.floats(0, 0.2), min_size=1, max_size=200), st.integers(0, 20))
+def test_callers_cannot_have_all_of_their_traces_kept(gaps: list[float], asked: int) -> None:
+    """However many ask, no more are kept than one second's worth and what time has brought."""
+    rule, now, kept = head(0.0, asked=float(asked)), 100.0, 0
+    for gap in gaps:
+        now += gap
+        kept += rule.goes_on("f" * 32, sampled=True, now=now)
+
+    assert kept <= asked * (1 + sum(gaps)) + 1e-6
+
+
+def test_beyond_the_allowance_the_id_decides() -> None:
+    """A share of what callers ask for is kept all the same."""
+    rule = head(0.5, asked=1.0)
+
+    assert rule.goes_on("f" * 32, sampled=True, now=1.0)
+    assert not rule.goes_on("f" * 32, sampled=True, now=1.0)
+    assert rule.goes_on("0" * 31 + "1", sampled=True, now=1.0)
+
+
+@given(st.lists(st.floats(0, 1e6), max_size=50), st.floats(0, 1e4))
+def test_an_allowance_never_has_more_than_a_second_brings(
+    times: list[float], per_second: float
+) -> None:
+    """At one instant, also where the clock was said to go back."""
+    allowance = Allowance(per_second)
+    for at in times:
+        allowance.spend(at)
+    at = max(times, default=0.0) + 1e6
+
+    assert sum(allowance.spend(at) for _ in range(int(per_second) + 10)) <= per_second
+
+
+def test_failed_comes_before_slow() -> None:
+    """One reason is told; what failed is what somebody looks for."""
+    assert kept_because(500, 9.0, slow_seconds=1.0) == "failed"
+    assert kept_because(503, 0.0, slow_seconds=1.0) == "failed"
+    assert kept_because(499, 1.0, slow_seconds=1.0) == "slow"
+    assert kept_because(200, 0.999, slow_seconds=1.0) == ""
+    assert kept_because(200, 1e9, slow_seconds=0.0) == ""
