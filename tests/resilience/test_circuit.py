@@ -572,3 +572,89 @@ class Calling(RuleBasedStateMachine):
 
 
 TestCalling = Calling.TestCase
+
+
+def hanging(
+    target: Circuit, *, seconds: float, every: float = 1.0
+) -> list[tuple[float, str, bool]]:
+    """Call every so often a target that answers nobody; return state and judgement each second.
+
+    Each call that is let through ends at its deadline, 8 s later, and that is a failure.
+    """
+    seen, under_way = [], list[tuple[float, Ticket]]()
+    now = 0.0
+    while now < seconds:
+        for ended, ticket in [one for one in under_way if one[0] <= now]:
+            target.record(ticket, Ended.FAILURE, 8.0, now)
+            under_way.remove((ended, ticket))
+        if now % every == 0:
+            answer = target.admit(now)
+            if not isinstance(answer, Objection):
+                under_way.append((now + 8.0, answer))
+        seen.append((now, target.state, target.keeps_out(now)))
+        now += 1.0
+    return seen
+
+
+def test_a_target_that_hangs_keeps_callers_out_whatever_state_its_trials_are_in() -> None:
+    """Looked at now and then it is half-open as often as open, and closed it never is."""
+    seen = hanging(opened(), seconds=600.0)[2:]
+
+    states = {state for _, state, _ in seen}
+    assert states == {BreakerState.OPEN, BreakerState.HALF_OPEN}
+    assert all(keeps_out for _, _, keeps_out in seen)
+
+
+def test_one_that_nobody_calls_keeps_nobody_out_though_it_is_open() -> None:
+    """An open breaker closes when somebody calls: until then it tells nothing of its target."""
+    target = opened()
+
+    assert target.keeps_out(44.0)
+    assert target.state is BreakerState.OPEN
+    assert not target.keeps_out(45.0)
+
+
+def test_a_probe_that_fails_says_that_callers_are_kept_out_though_none_comes() -> None:
+    """Where nobody is sent because readiness fails, the prober is the only one who asks."""
+    target = opened()
+    for now in range(5, 300, 5):
+        target.probe_failed(float(now))
+        assert target.keeps_out(now + 4.9)
+
+
+def test_a_breaker_that_is_held_open_by_hand_keeps_nobody_out_by_itself() -> None:
+    """Planned work is no outage; that it is forgotten has an alert of its own."""
+    target = circuit()
+    target.isolate("planned", 0.0)
+    target.admit(1.0)
+
+    assert not target.keeps_out(1.0)
+
+
+def test_openings_are_in_a_row_until_the_target_was_well_for_long() -> None:
+    """An outage is one, however many trials fail in it; one after a good spell begins anew."""
+    target, now = circuit(), 0.0
+    counted = []
+    for _ in range(3):
+        for _ in range(5):
+            call(target, Ended.REFUSED, now)
+        target.probe_ok(now)
+        call(target, Ended.FAILURE, now)  # a trial: no opening
+        target.probe_ok(now)
+        for _ in range(3):
+            call(target, Ended.SUCCESS, now)
+        assert target.state is BreakerState.CLOSED
+        counted.append(target.openings_in_a_row(now))
+        now += RULE.spell_seconds
+
+    assert counted == [1, 2, 3]
+    assert target.openings_in_a_row(now) == 3
+    assert target.openings_in_a_row(now + 0.1) == 0
+
+
+def test_closing_by_hand_begins_the_row_anew() -> None:
+    """Whoever closed it has looked at it."""
+    target = opened()
+    target.close(1.0)
+
+    assert target.openings_in_a_row(1.0) == 0

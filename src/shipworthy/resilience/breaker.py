@@ -83,6 +83,8 @@ class BreakerStatistics:
     refused_total: int
     late_total: int
     opened_total: int
+    openings_in_a_row: int
+    keeps_out: bool
 
 
 class Breaker:
@@ -225,6 +227,8 @@ class Breaker:
                 refused_total=circuit.refused_total,
                 late_total=circuit.late_total,
                 opened_total=self._opened,
+                openings_in_a_row=circuit.openings_in_a_row(now),
+                keeps_out=circuit.keeps_out(now),
             )
 
     def _tell(self) -> None:

@@ -12,12 +12,16 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import NewType, final
+from typing import Final, NewType, final
 
 # Shares of the concurrency there was before, each for a third of the ramp: the first is small
 # enough to find out with, the last lets the rest in only if the two before went well.
 _RAMP = (0.25, 0.5, 1.0)
 
+
+# How long a refusal, or a trial or probe that failed, tells that callers are kept out: long enough
+# for the longest usual wait and its trial (`BreakerRule`), and shorter than what is told of it.
+KEPT_OUT_SECONDS: Final = 45.0
 
 # The number of the era in which a call was let through.
 Ticket = NewType("Ticket", int)
@@ -75,6 +79,17 @@ class BreakerRule:
         problems = self.problems()
         if problems:
             raise ValueError("; ".join(problems))
+
+    @property
+    def spell_seconds(self) -> float:
+        """How long a target must have been well for its next opening to be a matter of its own.
+
+        Twice what lies between two openings of one that fails again at once: the longest wait, the
+        trials, the ramp and a window.
+        """
+        return 2 * (
+            self.open_cap_seconds + self.half_open_seconds + self.ramp_seconds + self.window_seconds
+        )
 
     def problems(self) -> list[str]:
         """Say, a sentence each, which numbers cannot be kept."""
@@ -165,6 +180,7 @@ _CLOSED, _OPEN, _HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerStat
 _ISOLATED, _DISABLED = BreakerState.ISOLATED, BreakerState.DISABLED
 _METRICS_ONLY = BreakerState.METRICS_ONLY
 _STEADY = frozenset({_CLOSED, _DISABLED, _METRICS_ONLY})
+_AWAY = frozenset({_OPEN, _HALF_OPEN})
 
 
 class Circuit:
@@ -181,6 +197,9 @@ class Circuit:
         "_draw",
         "_edge",
         "_good_trials",
+        "_kept_out_at",
+        "_opened_at",
+        "_openings",
         "_past",
         "_peak",
         "_plain",
@@ -226,7 +245,8 @@ class Circuit:
         self._until = now
         self._reopened = 0
         self._good_trials = 0
-        self._closed_at = float("-inf")
+        self._closed_at = self._opened_at = self._kept_out_at = float("-inf")
+        self._openings = 0
         self._ramp_end = now
         self._peak = 0
 
@@ -269,6 +289,7 @@ class Circuit:
         no = self._objection(now)
         if no is not None:
             self.refused_total += 1
+            self._kept_out_at = now
             return no
         return self.admit_steady()
 
@@ -297,6 +318,7 @@ class Circuit:
         """Close at once and forget what was counted, whatever the state."""
         self._reopened = 0
         self._peak = 0
+        self._openings = 0
         self._enter(_CLOSED, "by hand", now)
 
     def disable(self, now: float) -> None:
@@ -322,6 +344,7 @@ class Circuit:
         if self.state is _OPEN:
             # The prober comes again: the wait need not grow, as it does after a call that failed.
             self._until = max(self._until, now + self.rule.open_seconds)
+            self._kept_out_at = now
         elif self.state is _HALF_OPEN:
             self._reopen("the prober was not answered", now)
 
@@ -332,6 +355,21 @@ class Circuit:
         if self.state is _ISOLATED:
             return self.rule.open_cap_seconds
         return 0.0 if self.steady else self.rule.open_seconds
+
+    def keeps_out(self, now: float) -> bool:
+        """Say whether callers are kept out: it has not closed again, and lately had cause not to.
+
+        An open state alone does not say it. While a target hangs, the state is half-open for most
+        of the time; and a breaker that nobody calls stays open though its target may long be back.
+        """
+        return self.state in _AWAY and now - self._kept_out_at < KEPT_OUT_SECONDS
+
+    def openings_in_a_row(self, now: float) -> int:
+        """Return how often it opened without a good spell of `rule.spell_seconds` between.
+
+        An outage is one opening, however many trials fail in it; 0 once the last is that long ago.
+        """
+        return self._openings if now - self._opened_at <= self.rule.spell_seconds else 0
 
     def window(self, now: float) -> Tally:
         """Return what the window holds."""
@@ -413,12 +451,15 @@ class Circuit:
         if now - self._closed_at > max(self.rule.ramp_seconds, self.rule.window_seconds):
             self._reopened = 0
             self._peak = self.rule.trials
+        self._openings = self.openings_in_a_row(now) + 1
+        self._opened_at = now
         # Soon after closing the ramp kept the peak low, so the one from before it still holds.
         self._peak = max(self._peak, self.window(now).peak)
         self._reopen(reason, now)
 
     def _reopen(self, reason: str, now: float) -> None:
         self._until = now + self._wait()
+        self._kept_out_at = now
         self._enter(_OPEN, reason, now)
 
     def _wait(self) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from shipworthy.events import Declared, Metric, OneOf
-from shipworthy.resilience.breaker import breakers
+from shipworthy.resilience.breaker import BreakerStatistics, breakers
 from shipworthy.resilience.call import pipelines
 from shipworthy.resilience.circuit import BreakerState
 
@@ -16,6 +16,20 @@ BREAKER_STATE = Metric(
     "gauge",
     "1 for the state a breaker is in, 0 for the others.",
     {"breaker": _NAMES, "state": OneOf(*BreakerState)},
+    fold="max",
+)
+BREAKER_KEEPS_OUT = Metric(
+    "shipworthy_breaker_keeps_out",
+    "gauge",
+    "Processes in which a breaker has not closed again and in the last 45 s refused a call, or a "
+    "trial or probe failed.",
+    {"breaker": _NAMES},
+)
+BREAKER_OPENINGS = Metric(
+    "shipworthy_breaker_openings_in_a_row",
+    "gauge",
+    "How often a breaker opened without a good spell between, in the process where most often.",
+    {"breaker": _NAMES},
     fold="max",
 )
 BREAKER_CALLS = Metric(
@@ -69,8 +83,10 @@ def resilience_metrics() -> tuple[tuple[Metric, Callable[[], Numbers]], ...]:
     """Return each metric with the function that reads it: at once, from memory, in any thread."""
     return (
         (BREAKER_STATE, _breaker_states),
+        (BREAKER_KEEPS_OUT, lambda: _of_breakers(lambda seen: seen.keeps_out)),
+        (BREAKER_OPENINGS, lambda: _of_breakers(lambda seen: seen.openings_in_a_row)),
         (BREAKER_CALLS, _breaker_calls),
-        (BREAKER_OPENED, _breaker_opened),
+        (BREAKER_OPENED, lambda: _of_breakers(lambda seen: seen.opened_total)),
         (PIPELINE_CALLS, _pipeline_calls),
         (PIPELINE_RETRIES, _retries),
         (RETRY_BUDGET, _budgets),
@@ -100,8 +116,8 @@ def _breaker_calls() -> Numbers:
     return found
 
 
-def _breaker_opened() -> Numbers:
-    return {(name,): breaker.statistics().opened_total for name, breaker in breakers().items()}
+def _of_breakers(number: Callable[[BreakerStatistics], float]) -> Numbers:
+    return {(name,): float(number(one.statistics())) for name, one in breakers().items()}
 
 
 def _pipeline_calls() -> Numbers:

@@ -20,7 +20,9 @@ from shipworthy.events import (
 from shipworthy.resilience.circuit import BreakerState
 from shipworthy.resilience.metrics import (
     BREAKER_CALLS,
+    BREAKER_KEEPS_OUT,
     BREAKER_OPENED,
+    BREAKER_OPENINGS,
     BREAKER_STATE,
     BULKHEAD_CALLS,
     FALLBACKS,
@@ -30,6 +32,8 @@ from shipworthy.resilience.metrics import (
 )
 
 _OPENED: Final = Selection(metric=BREAKER_OPENED, by=("breaker",))
+_IN_A_ROW: Final = Selection(metric=BREAKER_OPENINGS, by=("breaker",))
+_KEEPS_OUT: Final = Selection(metric=BREAKER_KEEPS_OUT, by=("breaker",))
 _ATTEMPTS: Final = Selection(metric=PIPELINE_CALLS, by=("pipeline",))
 _MADE: Final = Selection(metric=PIPELINE_RETRIES, by=("pipeline",), where={"result": "made"})
 _SPENT: Final = Selection(
@@ -73,10 +77,20 @@ RESILIENCE_PANELS: Final = (
         unit="per_second",
     ),
     Panel(
-        title="Breakers that opened",
-        help="How often each opened in an hour.",
+        title="Breakers that keep calls out",
+        help="In how many processes; not where an open one has had no cause to for 45 s.",
         board=Board.RESILIENCE,
-        shows=(("{breaker}", Increase(_OPENED, 3600)),),
+        shows=(("{breaker}", Value(_KEEPS_OUT)),),
+        unit="count",
+    ),
+    Panel(
+        title="Breakers that opened",
+        help="How often each opened in an hour, in all processes; and in a row, in one of them.",
+        board=Board.RESILIENCE,
+        shows=(
+            ("{breaker}", Increase(_OPENED, 3600)),
+            ("{breaker} in a row", Value(_IN_A_ROW)),
+        ),
         unit="count",
     ),
     Panel(
@@ -133,12 +147,13 @@ RESILIENCE_PANELS: Final = (
 RESILIENCE_ALERTS: Final = (
     Alert(
         name="BreakerOpen",
-        when=Compared(_breaker(BreakerState.OPEN), ">", Number(0)),
+        when=Compared(Value(_KEEPS_OUT), ">", Number(0)),
         for_seconds=60,
         urgency=Urgency.PAGE,
-        summary="the breaker {breaker} has been open for a minute",
-        cause="What it protects fails or does not answer, so calls are refused at once. A name "
-        "`db:...` is a database, another one a service that is called.",
+        summary="the breaker {breaker} has kept calls out for a minute, in {value} processes",
+        cause="What it protects fails, hangs or does not answer: calls are refused at once, and "
+        "the few that try whether it is back fail. A name `db:...` is a database, another one a "
+        "service that is called.",
         look="`shipworthy breakers list` says since when and why, `/health` what depends on it.",
         act="Help the target: it closes by itself when its trial calls succeed. For planned work "
         "hold it open beforehand with `shipworthy breakers isolate NAME`, which calls nobody. Do "
@@ -159,10 +174,11 @@ RESILIENCE_ALERTS: Final = (
     ),
     Alert(
         name="BreakerFlapping",
-        when=Compared(Increase(_OPENED, 900), ">=", Number(6)),
+        # One process alone: what eight open once each is one outage.
+        when=Compared(Value(_IN_A_ROW), ">=", Number(6)),
         for_seconds=0,
         urgency=Urgency.TICKET,
-        summary="the breaker {breaker} opened {value} times in a quarter of an hour",
+        summary="the breaker {breaker} opened {value} times, each soon after it had closed",
         cause="What it protects works for moments only: it is overloaded, or one of several "
         "servers behind one name fails.",
         look="The panel 'Calls through breakers': do successes and failures alternate? The events "
