@@ -447,7 +447,7 @@ def test_a_round_replaces_one_worker_after_the_other_the_oldest_first() -> None:
     assert supervision.tick(12.0) == []
     assert supervision.exited(1, "it exited with code 0", 13.0, clean=True) == [Spawn(4)]
     assert supervision.ready(4, 14.0) == [Tell(2, Word.RETIRE)]
-    assert supervision.end_of(2) is EndReason.REPLACED
+    assert supervision.end_of(2, clean=True) is EndReason.REPLACED
     assert supervision.exited(2, "it exited with code 0", 15.0, clean=True) == []
     assert supervision.replacing == 0
     assert sorted((w.place, w.restarts) for w in supervision.workers.values()) == [(1, 1), (2, 1)]
@@ -506,7 +506,7 @@ def test_a_recycled_worker_goes_when_its_successor_serves_and_the_next_one_later
     assert supervision.recycle(2, "it has served 1,000 requests", 20.2) == []
     assert supervision.ready(3, 21.0) == [Tell(1, Word.RETIRE)]
     assert supervision.workers[1].because == "it has served 1,000 requests"
-    assert supervision.end_of(1) is EndReason.RECYCLED
+    assert supervision.end_of(1, clean=True) is EndReason.RECYCLED
     supervision.exited(1, "it exited with code 0", 22.0, clean=True)
     assert supervision.tick(30.9) == []
     assert supervision.tick(31.0) == [Spawn(4)]
@@ -573,7 +573,7 @@ def test_without_room_for_both_the_old_one_leaves_and_its_successor_follows() ->
     supervision = serving(TWO)
 
     assert supervision.recycle(1, "memory", 20.0, retire_first=True) == [Tell(1, Word.RETIRE)]
-    assert supervision.end_of(1) is EndReason.RECYCLED
+    assert supervision.end_of(1, clean=True) is EndReason.RECYCLED
     assert supervision.recycle(2, "memory", 20.5, emergency=True, retire_first=True) == []
     assert supervision.tick(25.0) == []
     assert supervision.exited(1, "it exited with code 0", 26.0, clean=True) == [Spawn(3)]
@@ -651,11 +651,11 @@ def test_one_more_and_one_less() -> None:
     assert supervision.more(10.0) == [Spawn(2)]
     supervision.ready(2, 11.0)
     assert supervision.fewer(12.0) == [Tell(2, Word.RETIRE)]
-    assert supervision.end_of(2) is EndReason.SURPLUS
+    assert supervision.end_of(2, clean=True) is EndReason.SURPLUS
     assert supervision.fewer(13.0) == []
     assert supervision.more(15.0) == [Spawn(3)]
     assert supervision.fewer(15.1) == [Strike(3, Blow.TERM)]
-    assert supervision.end_of(3) is EndReason.SURPLUS
+    assert supervision.end_of(3, clean=True) is EndReason.SURPLUS
     assert supervision.heard(3, 15.2) == [Tell(3, Word.RETIRE)]
     assert supervision.exited(2, "it exited with code 0", 16.0, clean=True) == []
 
@@ -781,7 +781,7 @@ def test_a_loop_that_stands_is_ended_and_followed_at_once() -> None:
 
     assert supervision.tick(20.0, {2: (9.9, "")}) == []
     assert supervision.tick(20.1, stands) == [Spawn(3), Strike(2, Blow.ABORT)]
-    assert supervision.end_of(2) is EndReason.WEDGED
+    assert supervision.end_of(2, clean=True) is EndReason.WEDGED
     assert supervision.workers[2].because == stands[2][1]
     assert supervision.tick(20.6, stands) == [Strike(2, Blow.KILL)]
     assert supervision.exited(2, "signal 9", 20.7, clean=False) == []
@@ -837,16 +837,26 @@ def test_a_worker_is_named_after_how_it_would_end_now() -> None:
     supervision = serving(TWO)
     supervision.begin(2.0)
 
-    assert supervision.end_of(1) is EndReason.LOST
+    assert supervision.end_of(1, clean=False) is EndReason.LOST
     supervision.drain(10.0)
-    assert supervision.end_of(1) is EndReason.DRAINED
+    assert supervision.end_of(1, clean=True) is EndReason.DRAINED
     supervision.tick(39.6)
-    assert supervision.end_of(1) is EndReason.FORCED
+    assert supervision.end_of(1, clean=True) is EndReason.FORCED
     started = Supervision(RULE)
     started.begin(0.0)
-    assert started.end_of(1) is EndReason.FAILED
+    assert started.end_of(1, clean=False) is EndReason.FAILED
     started.changed(1.0)
-    assert started.end_of(1) is EndReason.DROPPED
+    assert started.end_of(1, clean=False) is EndReason.DROPPED
+
+
+def test_who_gives_up_by_itself_when_its_time_is_over_was_forced_too() -> None:
+    """Exit code 70 says that work was left behind, and so does a signal of somebody else's."""
+    supervision = serving()
+    supervision.changed(10.0)
+    supervision.ready(2, 11.0)
+
+    assert supervision.end_of(1, clean=True) is EndReason.REPLACED
+    assert supervision.end_of(1, clean=False) is EndReason.FORCED
 
 
 def test_the_service_can_leave_with_a_reason_of_its_own() -> None:

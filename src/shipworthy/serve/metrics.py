@@ -11,7 +11,8 @@ SPARE: Final = "spare"
 WORKERS: Final = Metric(
     "shipworthy_serve_workers",
     "gauge",
-    "Workers by state: wanted (none in a drain), starting, ready, leaving; and spare processes.",
+    "Workers by state: wanted (none before one was ready, nor in a drain), starting, ready, "
+    "leaving; and spare processes.",
     {"state": OneOf(*(stage.value for stage in Stage), WANTED, SPARE)},
 )
 ENDS: Final = Metric(
@@ -23,10 +24,15 @@ ENDS: Final = Metric(
 
 
 def workers_by_state(supervision: Supervision, *, spare: bool) -> dict[tuple[str, ...], float]:
-    """Return the numbers of `WORKERS`: who leaves in order wants nobody, and misses nobody."""
+    """Return the numbers of `WORKERS`: who leaves in order wants nobody, and misses nobody.
+
+    So does who begins. A start has its time (`lifecycle.start`) and the process ends when it is
+    over; an instance of a new release that needs all of it is no reason to wake anybody.
+    """
     stages = [worker.stage for worker in supervision.workers.values()]
     counts: dict[tuple[str, ...], float]
     counts = {(stage.value,): float(stages.count(stage)) for stage in Stage}
-    counts[WANTED,] = 0.0 if supervision.leaving else float(supervision.wanted)
+    wants = supervision.ever_ready and not supervision.leaving
+    counts[WANTED,] = float(supervision.wanted) if wants else 0.0
     counts[SPARE,] = float(spare)
     return counts

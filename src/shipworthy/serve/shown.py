@@ -107,7 +107,7 @@ SERVE_ALERTS: Final = (
         when=Compared(_ended(EndReason.FORCED.value, seconds=900), ">", Number(0)),
         for_seconds=0,
         urgency=Urgency.TICKET,
-        summary="a worker that was told to leave did not in time, and was ended by force",
+        summary="a worker did not leave in time when told to: it was ended, or left work behind",
         cause="A request, a background task or a thread does not end, and swallows its "
         "cancellation.",
         look="The event `serve.worker_left` says what held it up, `serve.worker_forced` what it "

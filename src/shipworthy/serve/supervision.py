@@ -60,7 +60,7 @@ class EndReason(StrEnum):
     REPLACED = "replaced"  # by new code
     RECYCLED = "recycled"  # it had served its time
     WEDGED = "wedged"  # its event loop stood
-    FORCED = "forced"  # it was told to leave, and did not in time
+    FORCED = "forced"  # it was told to leave, and did not in time, or not with all its work
     DROPPED = "dropped"  # it was starting when newer code came
     SURPLUS = "surplus"  # fewer were wanted
     TOLD = "told"  # by somebody else than its supervisor
@@ -223,14 +223,18 @@ class Supervision:
         starts = any(worker.stage is Stage.STARTING for worker in self.workers.values())
         return self.ever_ready and not (self.leaving or starts or self.renewing or self._missing())
 
-    def end_of(self, generation: int) -> EndReason:
-        """Return how the worker ends, if it ends now."""
+    def end_of(self, generation: int, *, clean: bool) -> EndReason:
+        """Return how the worker ends, if it ends now; `clean`: it says that nothing is left behind.
+
+        One that gives up by itself when its time is over (exit code 70) was as little ready to
+        leave as one that had to be struck.
+        """
         worker = self.workers[generation]
         if worker.end is EndReason.WEDGED:
             return EndReason.WEDGED
         if not worker.served:
             return worker.end or EndReason.FAILED
-        if worker.aborted:
+        if worker.aborted or (worker.stage is Stage.LEAVING and not clean):
             return EndReason.FORCED
         return worker.end or EndReason.LOST
 

@@ -792,7 +792,7 @@ class Supervisor:
         supervision, now = self._supervision, SYSTEM_CLOCK.now()
         worker = supervision.workers.get(generation)
         if worker is not None:
-            end = supervision.end_of(generation)
+            end = supervision.end_of(generation, clean=clean)
             because = worker.because or status
             took_seconds = max(0.0, now - worker.leaving_at)
             report = self._reports.pop(generation, "")
