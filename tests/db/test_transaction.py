@@ -31,7 +31,7 @@ from shipworthy.db.transaction import (
     transaction_counts,
 )
 from shipworthy.errors import Misuse
-from shipworthy.events import listen
+from shipworthy.events import OTHER, FirstNames, listen
 from shipworthy.faults import COMMIT, Cut, Direction, FaultProxy, Silence
 from shipworthy.resilience import DeadlinePassed, retrying_scope
 
@@ -753,8 +753,8 @@ def test_that_there_are_no_tables_is_believed_for_a_minute(engine, monkeypatch):
 
 def test_names_that_are_made_up_at_run_time_are_counted_together(engine, monkeypatch):
     """A name with an order's number in it would never end."""
-    monkeypatch.setattr(transaction_module, "COUNTED_NAMES", 0)
-    before = transaction_counts().reruns.get(("other", "rerun"), 0)
+    monkeypatch.setattr(transaction_module, "_names", FirstNames(0))
+    before = transaction_counts().reruns.get((OTHER, "rerun"), 0)
     other = sa.create_engine(engine.url).connect()
     other.exec_driver_sql("BEGIN IMMEDIATE")
     runs = []
@@ -767,7 +767,7 @@ def test_names_that_are_made_up_at_run_time_are_counted_together(engine, monkeyp
 
     run_transaction(engine, pay, name="pay.order-8731")
 
-    assert transaction_counts().reruns["other", "rerun"] == before + 1
+    assert transaction_counts().reruns[OTHER, "rerun"] == before + 1
     assert ("pay.order-8731", "rerun") not in transaction_counts().reruns
     other.close()
     other.engine.dispose()

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 import pytest
 
-from shipworthy.events import OTHER, Declared, OneOf, Routes
+from shipworthy.events import OTHER, Declared, FirstNames, OneOf, Routes
 
 
 class Colour(StrEnum):
@@ -37,3 +37,12 @@ def test_names_are_bounded_in_number_and_never_empty(kind: type[Declared | Route
     for most in (0, 1001):
         with pytest.raises(ValueError, match=f"between 1 and 1,000 values, this one {most}"):
             kind(most)
+
+
+def test_the_first_names_keep_theirs_and_all_others_are_one() -> None:
+    """Whoever makes names up at run time makes no ever new series, and no memory grows."""
+    names = FirstNames(2)
+
+    assert [names.of(name) for name in ("a", "b", "c", "a", "d", "b")] == [
+        "a", "b", OTHER, "a", OTHER, "b",
+    ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 import pytest
 
+from shipworthy.events import OTHER, FirstNames
 from shipworthy.lifecycle import CheckStatus, HealthReport, lifecycle_metrics, metrics
 from shipworthy.lifecycle.drain import Phase
 from shipworthy.lifecycle.health import Answer, CheckReport
@@ -56,13 +57,14 @@ def test_each_check_is_counted_by_what_is_known_of_it() -> None:
 def test_background_work_that_failed_is_counted_by_a_bounded_number_of_names(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whoever names each piece of work anew shares one name from the hundredth on."""
+    """Whoever names each piece of work anew shares one name after the hundredth."""
     monkeypatch.setattr(metrics, "_failed", type(metrics._failed)())
+    monkeypatch.setattr(metrics, "_names", FirstNames(100))
     for number in range(150):
         count_background_failure(f"mail {number}")
     count_background_failure("mail 0")
 
     read = dict(lifecycle_metrics(health))[BACKGROUND_FAILURES]()
 
-    assert len(read) == 100
-    assert (read["mail 0",], read["other",]) == (2, 51)
+    assert len(read) == 101
+    assert (read["mail 0",], read[OTHER,]) == (2, 50)

@@ -23,11 +23,13 @@ async def test_who_changed_what_is_listed_newest_first(connect, shop):
         one = (await client.get("/api/audit/entries?table=orders&key=2")).json()["entries"]
         nobodys = (await client.get("/api/audit/entries?actor=ana")).json()["entries"]
         later = (await client.get("/api/audit/entries?since=2999-01-01T00:00:00Z")).json()
+        lately = (await client.get("/api/audit/entries?since=1h&limit=1")).json()["entries"]
 
     assert [entry["op"] for entry in latest] == ["delete"]
     assert [(entry["table"], entry["op"]) for entry in one] == [("orders", "delete")]
     assert nobodys == []
     assert later == {"entries": []}
+    assert [entry["op"] for entry in lately] == ["delete"]
 
 
 @pytest.mark.parametrize("since", ["yesterday", "2026-11-30T12:00:00"])

@@ -5,7 +5,7 @@ import gc
 import pytest
 
 from outbound.play import answer, reset
-from shipworthy.events import OTHER
+from shipworthy.events import OTHER, FirstNames
 from shipworthy.outbound import CALL_SECONDS, metrics, observe_calls
 
 
@@ -23,7 +23,7 @@ class Told:
 @pytest.fixture
 def told(monkeypatch):
     monkeypatch.setattr(metrics, "_observers", ())
-    monkeypatch.setattr(metrics, "_known", {})
+    monkeypatch.setattr(metrics, "_addresses", FirstNames(50))
     told = Told()
     observe_calls(told)
     return told
@@ -86,8 +86,8 @@ def test_who_is_gone_is_told_no_more(told):
 def test_where_nobody_counts_nothing_is_kept(monkeypatch):
     """Not even the address."""
     monkeypatch.setattr(metrics, "_observers", ())
-    monkeypatch.setattr(metrics, "_known", {})
+    monkeypatch.setattr(metrics, "_addresses", FirstNames(50))
 
     metrics.call_ended("a", "GET", 200, 0.1)
 
-    assert metrics._known == {}
+    assert len(metrics._addresses) == 0

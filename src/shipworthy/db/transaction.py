@@ -60,7 +60,7 @@ from shipworthy.db.unit import (
     UnitOver,
 )
 from shipworthy.errors import Misuse, ShipworthyError
-from shipworthy.events import Event, Label, Measure, Severity, emit, event
+from shipworthy.events import Event, FirstNames, Label, Measure, Severity, emit, event
 from shipworthy.resilience import RetryBudget, RetryRule, retrying_scope
 
 T = TypeVar("T")
@@ -80,8 +80,6 @@ OUTCOME_KEPT_SECONDS: Final = 86_400.0
 PRUNED_EVERY: Final = 500
 PRUNED_ROWS: Final = 1_000
 PRUNE_SECONDS: Final = 1.0
-# Names of units that are counted one by one; a name that is made up at run time has no end.
-COUNTED_NAMES: Final = 200
 
 
 @event(severity=Severity.INFO)
@@ -312,18 +310,19 @@ class TransactionCounts:
     commits: Mapping[str, int]
 
 
+# Names of units that are counted one by one; a name that is made up at run time has no end.
+_names = FirstNames(200)
 _reruns: Counter[tuple[str, str]] = Counter()
 _commits: Counter[str] = Counter()
 
 
 def transaction_counts() -> TransactionCounts:
-    """Return a copy of the counts; names beyond the first 200 are counted as `other`."""
+    """Return a copy of the counts; names beyond the first 200 are counted as `_other`."""
     return TransactionCounts(reruns=dict(_reruns), commits=dict(_commits))
 
 
 def _count_rerun(name: str, outcome: Outcome) -> None:
-    key = (name, outcome.value)
-    _reruns[key if key in _reruns or len(_reruns) < COUNTED_NAMES else ("other", key[1])] += 1
+    _reruns[_names.of(name), outcome.value] += 1
 
 
 # -- one attempt --

@@ -39,8 +39,9 @@ from shipworthy.events.http import (
     method_label,
     status_label,
 )
-from shipworthy.events.labels import OTHER, Declared, Domain, OneOf, Routes
+from shipworthy.events.labels import OTHER, Declared, Domain, FirstNames, OneOf, Routes
 from shipworthy.events.metric import Fold, Kind, Metric, Unit
+from shipworthy.events.seldom import Seldom
 from shipworthy.events.shown import Alert, Board, Panel, Shows, Urgency
 from shipworthy.events.slo import (
     BURN_RULES,
@@ -75,6 +76,7 @@ __all__ = [
     "Event",
     "Expression",
     "Field",
+    "FirstNames",
     "Fold",
     "Increase",
     "Kind",
@@ -88,6 +90,7 @@ __all__ = [
     "Quantile",
     "Rate",
     "Routes",
+    "Seldom",
     "Selection",
     "Severity",
     "Shows",

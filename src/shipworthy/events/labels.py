@@ -66,6 +66,33 @@ class Routes:
 Domain = OneOf | Declared | Routes
 
 
+@final
+class FirstNames:
+    """The first `most` names that come keep theirs, and all others are `_other`.
+
+    For whoever counts by a name that is a constant of the service, where nothing holds the service
+    to that. In memory are no more than `most`; threads that come at once may make it a few more.
+    """
+
+    __slots__ = ("_known", "_most")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._known: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def of(self, name: str) -> str:
+        """Return the name under which `name` is counted."""
+        known = self._known.get(name)
+        if known is None:
+            if len(self._known) >= self._most:
+                return OTHER
+            known = self._known.setdefault(name, name)
+        return known
+
+
 def _bounded(most: int) -> None:
     if not 0 < most <= 1000:
         raise ValueError(f"a label has between 1 and 1,000 values, this one {most}")

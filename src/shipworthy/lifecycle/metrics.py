@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from shipworthy.events import Declared, Metric, OneOf
+from shipworthy.events import Declared, FirstNames, Metric, OneOf
 from shipworthy.lifecycle.checks import CheckStatus
 from shipworthy.lifecycle.health import CheckReport, HealthReport
 
@@ -40,15 +40,12 @@ BACKGROUND_FAILURES: Final = Metric(
 Numbers = Mapping[tuple[str, ...], float]
 
 _failed: Final = Counter[str]()
-# Names are constants of the service, but nothing holds it to that.
-_NAMES_MOST: Final = 99
-_OTHER_NAME: Final = "other"
+_names: Final = FirstNames(100)
 
 
 def count_background_failure(name: str) -> None:
-    """Count background work that raised; names beyond the first 99 are counted as `other`."""
-    known = name in _failed or len(_failed) < _NAMES_MOST
-    _failed[name if known else _OTHER_NAME] += 1
+    """Count background work that raised; names beyond the first 100 are counted as `_other`."""
+    _failed[_names.of(name)] += 1
 
 
 def lifecycle_metrics(

@@ -8,6 +8,7 @@ Not here: what a deletion is and how it is restored (`records`), what is recorde
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 import anyio
@@ -17,12 +18,13 @@ from starlette.requests import Request
 from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.context import actor, deadline_scope
 from shipworthy.db import DbSettings
-from shipworthy.errors import Misuse, Rejected
+from shipworthy.errors import Misuse, Rejected, UnitInvalid
 from shipworthy.events import Metric, emit
 from shipworthy.operations.endpoint import Asked, Endpoint, Reply, Schema, refusal
 from shipworthy.operations.occurrences import OperatorCommanded
 from shipworthy.redact import printable
 from shipworthy.settings import Loaded
+from shipworthy.units import parse_duration
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -189,3 +191,25 @@ def number_of(request: Request, name: str, default: int, most: int) -> int:
     if not (given.isascii() and given.isdigit() and len(given) <= 9 and 1 <= int(given) <= most):
         raise Misuse(f"'{name}' is a number from 1 to {most}")
     return int(given)
+
+
+def instant_of(request: Request, name: str, now: float) -> float | None:
+    """Return a parameter of the query that is a time, in Unix seconds; None where it is missing.
+
+    It has its zone, or says how long before `now` it was.
+    """
+    given = request.query_params.get(name)
+    if given is None:
+        return None
+    try:
+        at = datetime.fromisoformat(given)
+    except ValueError:
+        try:
+            return now - parse_duration(given)
+        except UnitInvalid:
+            at = None
+    if at is None or at.tzinfo is None:
+        raise Misuse(
+            f"'{name}' is a time with its zone, as in 2026-11-30T12:00:00Z, or how long ago, as 6h"
+        )
+    return at.timestamp()

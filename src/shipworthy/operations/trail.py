@@ -1,14 +1,13 @@
 """The trail on the operations port: what is captured, and who changed what."""
 
 import dataclasses
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from shipworthy.errors import Misuse
+from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.operations.endpoint import Asked, Endpoint, told
-from shipworthy.operations.recorded import PAGE_LIMIT, RecordedApi, number_of, reading
+from shipworthy.operations.recorded import PAGE_LIMIT, RecordedApi, instant_of, number_of, reading
 from shipworthy.settings import Loaded
 
 if TYPE_CHECKING:
@@ -38,11 +37,12 @@ def trail_endpoints(api: RecordedApi, settings: Loaded) -> tuple[Endpoint, ...]:
         from shipworthy import audit
 
         query = asked.request.query_params
+        since = instant_of(asked.request, "since", SYSTEM_CLOCK.wall()) or 0.0
         wanted = audit.LogFilter(
             table=query.get("table", ""),
             key=tuple(query.getlist("key")),
             actor=query.get("actor", ""),
-            since_microseconds=_instant(query.get("since", "")),
+            since_microseconds=int(since * 1_000_000),
             limit=number_of(asked.request, "limit", 50, PAGE_LIMIT),
         )
 
@@ -62,15 +62,3 @@ def trail_endpoints(api: RecordedApi, settings: Loaded) -> tuple[Endpoint, ...]:
             "entries",
         ),
     )
-
-
-def _instant(text: str) -> int:
-    if not text:
-        return 0
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise Misuse("'since' is a time with its zone, as in 2026-11-30T12:00:00Z")
-    return int(at.timestamp() * 1_000_000)

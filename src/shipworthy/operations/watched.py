@@ -6,7 +6,6 @@ Not here: how values are kept and alerts evaluated (`telemetry`), and the pages 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final, final
 
 import anyio
@@ -32,7 +31,7 @@ from shipworthy.events import (
 )
 from shipworthy.operations.endpoint import Asked, Endpoint, Reply, refusal, schema_of, told
 from shipworthy.operations.facts import NameUnknown
-from shipworthy.operations.recorded import number_of
+from shipworthy.operations.recorded import instant_of, number_of
 from shipworthy.telemetry import AlertState, Memory, Point, Raised, about
 from shipworthy.units import parse_duration
 
@@ -339,26 +338,11 @@ def _duration(text: str, name: str) -> float:
 
 
 def _span(request: Request, now: float) -> tuple[float, float]:
-    query = request.query_params
     # What is still to come is not there; each line ends at the same time.
-    until = min(_instant(query["until"], now, "until"), now) if "until" in query else now
-    since = _instant(query["since"], now, "since") if "since" in query else until - _SPAN_SECONDS
+    until = instant_of(request, "until", now)
+    until = now if until is None else min(until, now)
+    since = instant_of(request, "since", now)
+    since = until - _SPAN_SECONDS if since is None else since
     if not 0 <= since < until:
         raise Misuse("'since' is before 'until' and before now, and both are after 1970")
     return since, until
-
-
-def _instant(text: str, now: float, name: str) -> float:
-    """Read a time with its zone, or a length of time before now."""
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        try:
-            return now - parse_duration(text)
-        except UnitInvalid:
-            at = None
-    if at is None or at.tzinfo is None:
-        raise Misuse(
-            f"'{name}' is a time with its zone, as in 2026-11-30T12:00:00Z, or how long ago, as 6h"
-        )
-    return at.astimezone(UTC).timestamp()

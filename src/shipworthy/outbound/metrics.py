@@ -7,8 +7,8 @@ from shipworthy.events import (
     HTTP_METHODS,
     HTTP_SECONDS,
     HTTP_STATUSES,
-    OTHER,
     Declared,
+    FirstNames,
     Metric,
     method_label,
     status_label,
@@ -32,7 +32,7 @@ CALL_SECONDS = Metric(
 # Hears the values of the labels, in their order, and the seconds.
 Observer = Callable[[str, str, str, float], None]
 
-_known: dict[str, str] = {}
+_addresses = FirstNames(_ADDRESSES.most)
 _observers: tuple["weakref.ref[Observer]", ...] = ()
 
 
@@ -50,11 +50,7 @@ def call_ended(address: str, method: str, status: int, seconds: float) -> None:
     """
     if not _observers:
         return
-    known = _known.get(address)
-    if known is None:
-        room = len(_known) < _ADDRESSES.most
-        known = _known.setdefault(address, address) if room else OTHER
-    labels = known, method_label(method), status_label(status)
+    labels = _addresses.of(address), method_label(method), status_label(status)
     for reference in _observers:
         observer = reference()
         if observer is not None:

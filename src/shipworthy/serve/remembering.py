@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any, final
+from typing import Annotated, Any, final
 
 from shipworthy.clock import SYSTEM_CLOCK
-from shipworthy.events import Event, Severity, emit, event
+from shipworthy.events import Event, Measure, Seldom, Severity, emit, event
 from shipworthy.telemetry import Memory, Snapshot
 
 # Writing the last minute is milliseconds; a disk that hangs must not keep the service from ending.
@@ -22,10 +22,14 @@ _SAID_AGAIN_SECONDS = 600.0
 
 @event(severity=Severity.ERROR)
 class TurnFailed(Event):
-    """A snapshot was not remembered, or alerts were not evaluated; the next turn tries again."""
+    """A snapshot was not remembered, or alerts were not evaluated; the next turn tries again.
+
+    `held_back` is how often that failed since this was last said.
+    """
 
     turn: str
     because: str
+    held_back: Annotated[int, Measure]
 
 
 @final
@@ -39,7 +43,7 @@ class Remembering:
         # that of an executor, for which the end of the process waits, however long it hangs.
         self._due: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._tasks: list[asyncio.Task[None]] = []
-        self._said_at: dict[str, float] = {}
+        self._seldom = Seldom(_SAID_AGAIN_SECONDS)
 
     async def begin(self) -> None:
         """Begin; what the process before has left is read before the first turn."""
@@ -101,7 +105,7 @@ class Remembering:
             do()
 
     def _say(self, turn: str, error: Exception) -> None:
-        now = SYSTEM_CLOCK.now()
-        if now - self._said_at.get(turn, -_SAID_AGAIN_SECONDS) >= _SAID_AGAIN_SECONDS:
-            self._said_at[turn] = now
-            emit(TurnFailed, turn=turn, because=f"{type(error).__name__}: {error}")
+        held_back = self._seldom.held_back(turn, SYSTEM_CLOCK.now())
+        if held_back is not None:
+            because = f"{type(error).__name__}: {error}"
+            emit(TurnFailed, turn=turn, because=because, held_back=held_back)

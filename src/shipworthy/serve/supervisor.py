@@ -7,7 +7,6 @@ operations port answers whatever a worker does.
 import asyncio
 import contextlib
 import itertools
-import math
 import os
 import random
 import resource
@@ -26,7 +25,7 @@ import orjson
 from shipworthy import __version__
 from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.errors import ShipworthyError
-from shipworthy.events import Event, Measure, Severity, emit, event
+from shipworthy.events import Event, Measure, Seldom, Severity, emit, event
 from shipworthy.lifecycle import (
     Exit,
     LeaveForRecycle,
@@ -206,9 +205,13 @@ class ReadyUnsaid(Event):
 
 @event(severity=Severity.ERROR)
 class DutyFailed(Event):
-    """Something the supervisor does beside its work has failed; watching the code, for one."""
+    """Something the supervisor does beside its work has failed; watching the code, for one.
+
+    `held_back` is how often it failed since this was last said.
+    """
 
     because: str
+    held_back: Annotated[int, Measure]
 
 
 @event(severity=Severity.ERROR)
@@ -237,16 +240,17 @@ class Duties:
     """
 
     def __init__(self) -> None:
-        self._said_at: dict[str, float] = {}
+        self._seldom = Seldom(_SAID_AGAIN_SECONDS)
 
     def do(self, duty: str, work: Callable[[float], None], now: float) -> None:
         """Do `work(now)`; whatever it raises becomes `serve.duty_failed`, and no error."""
         try:
             work(now)
         except Exception as error:  # noqa: BLE001 - without the next round nobody supervises
-            if now - self._said_at.get(duty, -math.inf) >= _SAID_AGAIN_SECONDS:
-                self._said_at[duty] = now
-                emit(DutyFailed, because=f"{duty}: {type(error).__name__}: {error}")
+            held_back = self._seldom.held_back(duty, now)
+            if held_back is not None:
+                because = f"{duty}: {type(error).__name__}: {error}"
+                emit(DutyFailed, because=because, held_back=held_back)
 
 
 class Supervisor:
@@ -690,7 +694,7 @@ class Supervisor:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            emit(DutyFailed, because=f"{type(error).__name__}: {error}")
+            emit(DutyFailed, because=f"{type(error).__name__}: {error}", held_back=0)
 
     async def _attend(self, generation: int) -> None:
         """Start one worker, listen to it until it ends, and say how it ended."""

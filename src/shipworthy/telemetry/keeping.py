@@ -15,8 +15,10 @@ from shipworthy.events import (
     Event,
     Expression,
     Label,
+    Measure,
     Metric,
     OneOf,
+    Seldom,
     Severity,
     emit,
     event,
@@ -61,11 +63,15 @@ UNKEPT = Metric(
 
 @event(severity=Severity.WARNING)
 class HistoryUnkept(Event):
-    """The history cannot be kept in its file, and goes on in memory."""
+    """The history cannot be kept in its file, and goes on in memory.
+
+    `held_back` is how often that failed since this was last said.
+    """
 
     step: Annotated[Literal["open", "write", "read"], Label]
     file: str
     because: str
+    held_back: Annotated[int, Measure]
 
 
 @event(severity=Severity.WARNING)
@@ -129,7 +135,7 @@ class Keeping:
         self._rollups: Rollups | None = None
         self._anew = False
         self._lost_minutes = 0
-        self._said_at: dict[str, float] = {}
+        self._seldom = Seldom(_SAID_AGAIN_SECONDS)
         self._lock = threading.Lock()
         self._disk = threading.Lock()
 
@@ -301,10 +307,12 @@ class Keeping:
             # The next minute opens it again, which puts it aside.
             self._rollups.close()
             self._rollups = None
-        now = self._clock.now()
-        if now - self._said_at.get(step, -_SAID_AGAIN_SECONDS) >= _SAID_AGAIN_SECONDS:
-            self._said_at[step] = now
-            emit(HistoryUnkept, step=step, file=str(self._file), because=str(error))
+        held_back = self._seldom.held_back(step, self._clock.now())
+        if held_back is not None:
+            because = str(error)
+            emit(
+                HistoryUnkept, step=step, file=str(self._file), because=because, held_back=held_back
+            )
 
 
 @final

@@ -15,8 +15,10 @@ from shipworthy.events import (
     Declared,
     Event,
     Label,
+    Measure,
     Metric,
     OneOf,
+    Seldom,
     Severity,
     Urgency,
     emit,
@@ -88,19 +90,27 @@ class AlertOver(Event):
 
 @event(severity=Severity.ERROR)
 class AlertUntold(Event):
-    """Somebody who is to be told of an alert could not be reached."""
+    """Somebody who is to be told of an alert could not be reached.
+
+    `held_back` is how often that failed since this was last said.
+    """
 
     alert: Annotated[str, Label]
     receiver: Annotated[str, Label]
     because: str
+    held_back: Annotated[int, Measure]
 
 
 @event(severity=Severity.ERROR)
 class AlertUnjudged(Event):
-    """An alert could not be evaluated; the others were."""
+    """An alert could not be evaluated; the others were.
+
+    `held_back` is how often that failed since this was last said.
+    """
 
     alert: Annotated[str, Label]
     because: str
+    held_back: Annotated[int, Measure]
 
 
 @final
@@ -149,7 +159,8 @@ class Rounds:
         self._left_told: dict[str, set[Key]] = {}
         self._left_until = 0.0
         self._failed = 0
-        self._said_at: dict[str, float] = {}
+        self._unjudged = Seldom(_SAID_AGAIN_SECONDS)
+        self._untold = Seldom(_UNTOLD_AGAIN_SECONDS)
         registry.gauge(FIRING, read=self._count)
         registry.running_total(
             UNJUDGED,
@@ -239,9 +250,10 @@ class Rounds:
             changed = self._alerts.advance(alert, self._keeping.holds(alert.when), now)
         except Exception as error:  # noqa: BLE001 - one alert that is wrong must not silence the rest
             self._failed += 1
-            if now - self._said_at.get(alert.name, -_SAID_AGAIN_SECONDS) >= _SAID_AGAIN_SECONDS:
-                self._said_at[alert.name] = now
-                emit(AlertUnjudged, alert=alert.name, because=f"{type(error).__name__}: {error}")
+            held_back = self._unjudged.held_back(alert.name, now)
+            if held_back is not None:
+                because = f"{type(error).__name__}: {error}"
+                emit(AlertUnjudged, alert=alert.name, because=because, held_back=held_back)
             return
         for one in changed:
             if one.state is AlertState.FIRING:
@@ -291,18 +303,15 @@ class Rounds:
                     dispatch.told(message, now)
                 return
             told.not_before = now + _AGAIN_SECONDS
-            if (
-                now - self._said_at.get(receiver.name, -_UNTOLD_AGAIN_SECONDS)
-                < _UNTOLD_AGAIN_SECONDS
-            ):
-                return
-            self._said_at[receiver.name] = now
-            emit(
-                AlertUntold,
-                alert=message.alert.name,
-                receiver=receiver.name,
-                because=reason(trouble),
-            )
+            held_back = self._untold.held_back(receiver.name, now)
+            if held_back is not None:
+                emit(
+                    AlertUntold,
+                    alert=message.alert.name,
+                    receiver=receiver.name,
+                    because=reason(trouble),
+                    held_back=held_back,
+                )
 
         told = _Told(Wire(receiver, done=done), dispatch)
         return told
