@@ -70,16 +70,16 @@ async def test_more_questions_than_are_answered_at_once_are_told_to_come_again(s
     assert await api.work("", lambda engine: engine.dialect.name) == "sqlite"
 
 
-async def test_what_is_found_by_a_look_is_counted_by_this_process(connect, shop):
-    """No worker has seen it: without these, alerts on deletions and restores would hear of none."""
+async def test_what_is_put_back_by_this_port_is_counted_by_this_process(connect, shop):
+    """No worker has seen it: without this, panels and alerts on restores would hear of none."""
 
-    def found() -> float:
+    def put_back() -> float:
         counted = {metric.name: read() for metric, read in recorded_metrics()}
-        return counted["shipworthy_trash_deletions_total"][()]
+        return counted["shipworthy_trash_rows_restored_total"][()]
 
-    before = found()
+    before = put_back()
     async with connect(signed=True, endpoints=everything(shop)) as client:
-        answer = await client.get("/api/trash")
+        (one,) = (await client.get("/api/trash")).json()["deletions"]
+        done = (await client.post(f"/api/trash/{one['id']}/restore")).json()
 
-    assert answer.json()["deletions"] != []
-    assert found() > before
+    assert put_back() == before + done["rows"] > before

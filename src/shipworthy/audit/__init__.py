@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 # At once, and light: what `run` and `harden` need of us where no SQLAlchemy is.
 from shipworthy.audit.arrival import WritesUnbound, bind_engines
 from shipworthy.audit.ledger.component import sealing_component
-from shipworthy.audit.ledger.figures import ledger_metrics
+from shipworthy.audit.ledger.figures import SEALED, ledger_metrics
 from shipworthy.audit.ledger.settings import LedgerSettings
 from shipworthy.audit.settings import AuditSettings
 from shipworthy.audit.unattributed import (
@@ -162,6 +162,7 @@ __all__ = [
     "ERASED",
     "META",
     "PERSONAL",
+    "SEALED",
     "SHAPES",
     "TABLE_OPTIONS",
     "TOO_LONG",

@@ -7,7 +7,9 @@ from shipworthy.audit.ledger.figures import (
     BROKEN,
     FAILED,
     LAG,
+    RECHECKED,
     SEALED,
+    TAMPERED,
     UNSEALED,
 )
 from shipworthy.audit.unattributed import UNATTRIBUTED, Because
@@ -16,6 +18,7 @@ from shipworthy.events import (
     Age,
     Alert,
     Board,
+    Combined,
     Compared,
     Increase,
     Number,
@@ -50,7 +53,7 @@ AUDIT_PANELS: Final = (
         help="Entries of the trail that were sealed, and the batches they were sealed in.",
         board=Board.RECORDS,
         shows=(
-            ("entries", Rate(Selection(metric=SEALED))),
+            ("entries, {operation}", Rate(Selection(metric=SEALED, by=("operation",)))),
             ("batches", Rate(Selection(metric=BATCHES_SEALED))),
         ),
         unit="per_second",
@@ -74,6 +77,20 @@ AUDIT_PANELS: Final = (
         help="Times the trail could not be sealed, by why, in an hour.",
         board=Board.RECORDS,
         shows=(("{reason}", Increase(Selection(metric=FAILED, by=("reason",)), 3600)),),
+        unit="count",
+    ),
+    Panel(
+        title="Sealed entries looked over",
+        help="Sealed entries that were read again, and compared with what was sealed.",
+        board=Board.RECORDS,
+        shows=(("entries", Rate(Selection(metric=RECHECKED))),),
+        unit="per_second",
+    ),
+    Panel(
+        title="Not as it was sealed",
+        help="Entries and batches that were changed or removed, when they were last looked over.",
+        board=Board.RECORDS,
+        shows=(("found", Value(Selection(metric=TAMPERED))),),
         unit="count",
     ),
     Panel(
@@ -143,16 +160,25 @@ AUDIT_ALERTS: Final = (
     ),
     Alert(
         name="TrailBroken",
+        # What is found by looking over it stays found; what no seal can follow is said at each try.
         when=Compared(
-            Increase(Selection(metric=FAILED, where={"reason": BROKEN}), 3600), ">", Number(0)
+            Combined(
+                Increase(Selection(metric=FAILED, where={"reason": BROKEN}), 3600),
+                "+",
+                Value(Selection(metric=TAMPERED)),
+                absent_zero=True,
+            ),
+            ">",
+            Number(0),
         ),
         for_seconds=0,
         urgency=Urgency.PAGE,
-        summary="the trail does not fit what was sealed before: it was changed, or restored",
+        summary="the trail is not as it was sealed: it was changed, or restored",
         cause="Somebody changed or deleted sealed entries, or the database was put back from a "
         "backup.",
-        look="`shipworthy audit verify --from FILE` with checkpoints kept elsewhere names the "
-        "first batch that does not fit. Was the database restored today?",
+        look="The events `audit.tampering_found` name the entries. `shipworthy audit verify --from "
+        "FILE` with checkpoints kept elsewhere looks at the whole. Was the database restored "
+        "today?",
         act="Change nothing in the database, and keep a copy of it. After a restore, begin a new "
         "log as the page on tampering says. Else this is a security incident: who had that "
         "access?",

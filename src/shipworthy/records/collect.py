@@ -38,7 +38,6 @@ from shipworthy.records.log import (
     last_number,
     parts_of,
 )
-from shipworthy.records.metrics import count_found
 from shipworthy.records.model import DeletedRow, DeletionState, Group
 from shipworthy.records.reading import LogRowUnreadable, TransactionReading
 from shipworthy.records.tables import DELETION_CHANGES, DELETION_ENTRIES, DELETIONS
@@ -131,7 +130,6 @@ def _collect(connection: sa.Connection, tables: Sequence[str]) -> Collected:
         # Also where it is less than before: a copy in another PostgreSQL counts anew.
         read = _Known(position=horizon, seq=last_seq_there)
         connection.execute(sa.update(META).where(META.c.name == _SINCE).values(value=str(read)))
-    count_found(len(found))
     return Collected(found=tuple(found), unreadable=tuple(unreadable))
 
 

@@ -1,4 +1,6 @@
-"""What this process did in the trash, as metrics."""
+"""What this process did in the trash, as metrics.
+
+Not here: what is deleted, which the trail counts (`audit`), whether or not somebody looks here."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -6,9 +8,6 @@ from collections.abc import Callable, Mapping
 from shipworthy.events import Metric, OneOf
 from shipworthy.records.plan import ObstacleKind
 
-DELETIONS_FOUND = Metric(
-    "shipworthy_trash_deletions_total", "counter", "Deletions that were found and can be put back."
-)
 RESTORES = Metric(
     "shipworthy_trash_restores_total",
     "counter",
@@ -25,15 +24,9 @@ OBSTACLES = Metric(
     {"obstacle": OneOf(*ObstacleKind)},
 )
 
-_found = Counter[tuple[str, ...]]()
 _restores = Counter[tuple[str, ...]]()
 _rows = Counter[tuple[str, ...]]()
 _obstacles = Counter[tuple[str, ...]]()
-
-
-def count_found(number: int) -> None:
-    """Count deletions that were found."""
-    _found[()] += number
 
 
 def count_restore(*, rows: int, left: int) -> None:
@@ -51,7 +44,6 @@ def count_refused(obstacle: str) -> None:
 def records_metrics() -> tuple[tuple[Metric, Callable[[], Mapping[tuple[str, ...], float]]], ...]:
     """Return each metric with how to read it."""
     return (
-        (DELETIONS_FOUND, lambda: DELETIONS_FOUND.zeros() | _found),
         (RESTORES, lambda: RESTORES.zeros() | _restores),
         (ROWS_RESTORED, lambda: ROWS_RESTORED.zeros() | _rows),
         (OBSTACLES, lambda: OBSTACLES.zeros() | _obstacles),

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from shipworthy.audit import SEALED
 from shipworthy.events import (
     Alert,
     Board,
@@ -13,14 +14,16 @@ from shipworthy.events import (
     Selection,
     Urgency,
 )
-from shipworthy.records.metrics import DELETIONS_FOUND, OBSTACLES, RESTORES, ROWS_RESTORED
+from shipworthy.records.metrics import OBSTACLES, RESTORES, ROWS_RESTORED
+
+_DELETED: Final = Selection(metric=SEALED, where={"operation": "delete"})
 
 RECORDS_PANELS: Final = (
     Panel(
-        title="Deletions",
-        help="Deletions that were found and can be put back.",
+        title="Rows deleted",
+        help="Rows that were deleted by anybody, those that went with another included.",
         board=Board.RECORDS,
-        shows=(("found", Rate(Selection(metric=DELETIONS_FOUND))),),
+        shows=(("rows", Rate(_DELETED)),),
         unit="per_second",
     ),
     Panel(
@@ -49,15 +52,18 @@ RECORDS_PANELS: Final = (
 RECORDS_ALERTS: Final = (
     Alert(
         name="DeletionsMany",
-        when=Compared(Increase(Selection(metric=DELETIONS_FOUND), 600), ">=", Number(1000)),
+        # Counted by who seals the trail, a second after they were committed: a deletion itself is
+        # only known once somebody looks into the trash.
+        when=Compared(Increase(_DELETED, 600), ">=", Number(1000)),
         for_seconds=0,
         urgency=Urgency.TICKET,
-        summary="{value} deletions in ten minutes",
-        cause="A job or a person deletes far more than usual; it may be a mistake or an attack.",
+        summary="{value} rows were deleted in ten minutes",
+        cause="A job or a person deletes far more than usual, or one row with much that hangs on "
+        "it; it may be a mistake or an attack.",
         look="`shipworthy trash list` says what, when and by whom.",
         act="Is it meant, nothing. Else stop whoever does it, and put the deletions back with "
         "`shipworthy trash restore`, after `shipworthy trash plan` has said what it would do.",
-        drill="delete a thousand projects, one request each, and look into the trash",
+        drill="delete a thousand clients with one statement, and look at nothing",
     ),
     Alert(
         name="RestoresRefused",

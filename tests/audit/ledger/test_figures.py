@@ -1,9 +1,11 @@
 """What a worker says of sealing: the one that seals its lag, all of them what they counted."""
 
+from collections import Counter
+
 import pytest
 
 from shipworthy.audit.ledger import figures
-from shipworthy.audit.ledger.figures import FAILED, SealFigures, Unsealed, ledger_metrics
+from shipworthy.audit.ledger.figures import FAILED, SEALED, SealFigures, Unsealed, ledger_metrics
 
 
 def readings(monkeypatch, counted):
@@ -23,10 +25,10 @@ def test_only_the_worker_that_seals_says_how_far_behind_it_is(monkeypatch, seali
 
 def test_what_was_sealed_and_what_failed_is_counted(monkeypatch):
     """Failures by their reason, each 0 before its first: else an alert would miss that one."""
-    counted = SealFigures(entries_total=12, batches_total=3)
+    counted = SealFigures(entries=Counter(delete=12), batches_total=3)
     assert readings(monkeypatch, counted)["shipworthy_audit_seal_failures_total"] == FAILED.zeros()
     counted.failures["no key"] += 2
     found = readings(monkeypatch, counted)
-    assert found["shipworthy_audit_sealed_entries_total"] == {(): 12}
+    assert found["shipworthy_audit_sealed_entries_total"] == SEALED.zeros() | {("delete",): 12}
     assert found["shipworthy_audit_sealed_batches_total"] == {(): 3}
     assert found["shipworthy_audit_seal_failures_total"] == FAILED.zeros() | {("no key",): 2}

@@ -1,13 +1,14 @@
 """The service seals by itself: one worker of all, whatever fails, and says how it goes."""
 
 import time
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
 
-from audit.ledger.trail import KEY, ORDERS, Trail
+from audit.ledger.trail import KEY, ORDERS, PEOPLE, Trail
 from shipworthy.audit.ledger.anchors import CheckpointSigned, file_anchor, tell
-from shipworthy.audit.ledger.figures import FIGURES, SealFigures, ledger_metrics
+from shipworthy.audit.ledger.figures import FIGURES, SEALED, SealFigures, ledger_metrics
 from shipworthy.audit.ledger.keys import SigningKeyMissing, make_key
 from shipworthy.audit.ledger.note import read_notes
 from shipworthy.audit.ledger.seal import LEASE, Sealer
@@ -18,17 +19,21 @@ from shipworthy.audit.ledger.sealing import (
     CoverageMoved,
     HorizonHeld,
     NothingToSeal,
+    RecheckFailed,
     SealFailed,
     Sealing,
     SealingResumed,
     SealRhythm,
+    TamperingFound,
 )
 from shipworthy.audit.ledger.service import SealKeyOpen, sealing_of
 from shipworthy.audit.ledger.settings import LedgerSettings
 from shipworthy.audit.ledger.verify import verify
-from shipworthy.audit.tables import BATCHES
-from shipworthy.events import listen
+from shipworthy.audit.shown import AUDIT_SHOWN
+from shipworthy.audit.tables import BATCHES, ENTRIES
+from shipworthy.events import Alert, listen
 from shipworthy.settings import Secret
+from shipworthy.telemetry import History, Registry, holds
 
 pytestmark = pytest.mark.slow
 
@@ -74,14 +79,25 @@ def test_what_is_new_is_sealed_by_itself_and_the_last_of_it_at_the_stop(trail):
     run = sealing(trail)
     run.start()
     trail.write(2)
-    until(lambda: run.figures.entries_total == 6, "the seal")
+    until(lambda: run.figures.entries.total() == 6, "the seal")
     assert run.figures.sealing
     trail.write(2, first=10)
     assert run.stop(seconds=10)
-    until(lambda: run.figures.entries_total == 12 or trail.seal(), "the rest")
+    until(lambda: run.figures.entries.total() == 12 or trail.seal(), "the rest")
     assert not run.figures.sealing
     assert run.figures.unsealed.entries == 0 or trail.engine.dialect.name == "postgresql"
     assert verified(trail).findings == []
+
+
+def test_what_is_deleted_is_counted_though_nobody_looks_into_the_trash(trail):
+    """With one statement by anybody: who seals reads each row that went, and counts it."""
+    trail.write(3)
+    trail.execute(sa.delete(PEOPLE).where(PEOPLE.c.id < 3))
+    run = sealing(trail)
+    run.start()
+    until(lambda: run.figures.entries.total() == 11, "the seal")
+    assert run.stop(seconds=10)
+    assert run.figures.entries == {"insert": 6, "update": 3, "delete": 2}
 
 
 def test_of_two_workers_one_seals_and_the_other_goes_on_when_it_ends(trail):
@@ -92,7 +108,7 @@ def test_of_two_workers_one_seals_and_the_other_goes_on_when_it_ends(trail):
     assert first.stop(seconds=10)
     second.start()
     trail.write(1)
-    until(lambda: second.figures.entries_total == 3, "the seal of the second")
+    until(lambda: second.figures.entries.total() == 3, "the seal of the second")
     assert second.stop(seconds=10)
     assert verified(trail).findings == []
 
@@ -121,7 +137,7 @@ def test_a_worker_that_waits_looks_by_one_engine_and_at_the_lease_alone(trail):
 
     trail.write(1)
     run.stop(seconds=0)
-    until(lambda: run._turn() == 0.0 and run.figures.entries_total == 3, "the seal")
+    until(lambda: run._turn() == 0.0 and run.figures.entries.total() == 3, "the seal")
     assert verified(trail).findings == []
 
 
@@ -144,7 +160,7 @@ def test_a_sealer_that_was_killed_is_followed_when_its_lease_has_run_out(trail):
     trail.write(1)
     until(lambda: trail.leases.look(LEASE).until_microseconds / 1e6 < time.time(), "the end")
     run.start()
-    until(lambda: run.figures.entries_total == 3, "the seal")
+    until(lambda: run.figures.entries.total() == 3, "the seal")
     assert run.stop(seconds=10)
     assert trail.leases.look(LEASE).token > lease.token
     assert verified(trail).findings == []
@@ -180,8 +196,53 @@ def test_where_the_disk_is_full_it_is_said_and_all_is_sealed_later(sqlite_trail,
     run.stop(seconds=0)
     assert run._turn() == 0.0
     assert type(heard[-1]) is SealingResumed
-    assert (batches(trail), run.figures.entries_total) == (1, 1999)
+    assert (batches(trail), run.figures.entries.total()) == (1, 1999)
     assert verified(trail).findings == []
+
+
+def test_an_entry_that_is_changed_while_the_service_runs_is_found_and_somebody_is_woken(trail):
+    """Nobody verifies by hand: who seals looks over what is sealed, and the alert on it holds."""
+    (broken,) = (one for one in AUDIT_SHOWN if isinstance(one, Alert) and one.name == "TrailBroken")
+    facts: list[TamperingFound] = []
+    stop = listen(facts.append, TamperingFound)
+    trail.write(3)
+    run = sealing(trail, rhythm=replace(QUICK, recheck_entries=1000), figures=FIGURES)
+
+    def wakes() -> bool:
+        registry, history = Registry(), History()
+        for metric, read in ledger_metrics():
+            add = registry.gauge if metric.kind == "gauge" else registry.running_total
+            add(metric, read=read)
+        history.add(registry.snapshot(), at=0.0, wall=0.0)
+        return bool(holds(broken.when, history, 0.0))
+
+    run.start()
+    before = FIGURES.rechecked_total
+    until(lambda: FIGURES.rechecked_total >= before + 9, "a look over all of it")
+    assert not wakes()
+    trail.unguarded()
+    trail.execute(sa.update(ENTRIES).where(ENTRIES.c.seq == 5).values(op="D"))
+    until(wakes, "the alert")
+    assert run.stop(seconds=10)
+    stop()
+    FIGURES.tampered = 0
+    assert [(it.finding, it.seq) for it in facts] == [("entry changed", 5)]
+
+
+def test_what_cannot_be_looked_over_is_said_and_holds_up_no_seal(sqlite_trail):
+    """The look reads more than the seal, so it may fail alone."""
+    facts: list[RecheckFailed] = []
+    stop = listen(facts.append, RecheckFailed)
+    sqlite_trail.write(1)
+    sqlite_trail.execute(sa.text("DROP TABLE shipworthy_audit_archives"))
+    run = sealing(sqlite_trail)
+    run.start()
+    until(lambda: facts, "the failure")
+    sqlite_trail.write(1, first=10)
+    until(lambda: run.figures.entries.total() == 6, "the seal")
+    assert run.stop(seconds=10)
+    stop()
+    assert [(it.held_back, "archives" in it.because) for it in facts] == [(0, True)]
 
 
 def test_without_a_key_it_is_said_what_to_do_and_tried_again(sqlite_trail, heard):
@@ -235,9 +296,9 @@ def test_a_sealer_by_the_settings_seals_and_anchors(sqlite_trail, tmp_path, hear
     trail.write(1)
     run = sealing_of(settings, trail.url.replace("sqlite:", "sqlite+aiosqlite:"))
     run.stop(seconds=0)
-    before = FIGURES.entries_total
+    before = FIGURES.entries.total()
     assert run._turn() == 0.0
-    assert FIGURES.entries_total == before + 3
+    assert FIGURES.entries.total() == before + 3
     assert [type(it) for it in heard] == [SealKeyOpen, CheckpointSigned]
     kept = read_notes((tmp_path / "anchors.txt").read_text())
     with trail.engine.connect() as connection:
@@ -284,7 +345,7 @@ def test_an_old_transaction_that_holds_up_the_seal_is_told_once(sqlite_trail, he
 def test_the_numbers_are_those_of_the_worker_that_seals(monkeypatch):
     """The others know nothing of the lag, and say nothing."""
     figures = SealFigures()
-    for name in ("sealing", "unsealed", "entries_total", "batches_total", "failures"):
+    for name in ("sealing", "unsealed", "entries", "batches_total", "failures"):
         monkeypatch.setattr(FIGURES, name, getattr(figures, name))
     read = {metric.name: reading for metric, reading in ledger_metrics()}
     assert read["shipworthy_audit_seal_lag_seconds"]() == {}
@@ -293,7 +354,7 @@ def test_the_numbers_are_those_of_the_worker_that_seals(monkeypatch):
     assert read["shipworthy_audit_unsealed_entries"]() == {(): 0}
     FIGURES.failures["storage"] += 1
     assert read["shipworthy_audit_seal_failures_total"]()["storage",] == 1
-    assert read["shipworthy_audit_sealed_entries_total"]() == {(): 0}
+    assert read["shipworthy_audit_sealed_entries_total"]() == SEALED.zeros()
     assert read["shipworthy_audit_sealed_batches_total"]() == {(): 0}
 
 

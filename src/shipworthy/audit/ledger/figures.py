@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, final
 
+from shipworthy.audit.model import OPERATIONS
 from shipworthy.db import Outcome
 from shipworthy.events import Metric, OneOf
 
@@ -30,9 +31,13 @@ class SealFigures:
 
     sealing: bool = False
     unsealed: Unsealed = field(default_factory=Unsealed)
-    entries_total: int = 0
+    # By what was done to the row, as `OPERATIONS` names it.
+    entries: Counter[str] = field(default_factory=Counter)
     batches_total: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    rechecked_total: int = 0
+    # How much of what is sealed is not as it was, when it was last looked over.
+    tampered: int = 0
 
 
 # Of this process: it has one sealer at most.
@@ -51,7 +56,10 @@ UNSEALED: Final = Metric(
     fold="max",
 )
 SEALED: Final = Metric(
-    "shipworthy_audit_sealed_entries_total", "counter", "Entries of the trail that were sealed."
+    "shipworthy_audit_sealed_entries_total",
+    "counter",
+    "Entries of the trail that were sealed, a row each, by what was done to it.",
+    {"operation": OneOf(*OPERATIONS.values())},
 )
 BATCHES_SEALED: Final = Metric(
     "shipworthy_audit_sealed_batches_total", "counter", "Batches of the trail that were sealed."
@@ -62,6 +70,17 @@ FAILED: Final = Metric(
     "Times the trail could not be sealed, by why.",
     {"reason": OneOf(NO_KEY, BROKEN, *Outcome, OTHERWISE)},
 )
+RECHECKED: Final = Metric(
+    "shipworthy_audit_rechecked_entries_total",
+    "counter",
+    "Sealed entries that were read again and compared with what was sealed.",
+)
+TAMPERED: Final = Metric(
+    "shipworthy_audit_tampered",
+    "gauge",
+    "Entries and batches that were not as they were sealed when the trail was last looked over.",
+    fold="max",
+)
 Reading = Callable[[], Mapping[tuple[str, ...], float]]
 
 
@@ -70,9 +89,11 @@ def ledger_metrics() -> tuple[tuple[Metric, Reading], ...]:
     return (
         (LAG, lambda: _sealing(FIGURES.unsealed.oldest_seconds)),
         (UNSEALED, lambda: _sealing(FIGURES.unsealed.entries)),
-        (SEALED, lambda: {(): FIGURES.entries_total}),
+        (SEALED, lambda: SEALED.zeros() | {(it,): n for it, n in FIGURES.entries.copy().items()}),
         (BATCHES_SEALED, lambda: {(): FIGURES.batches_total}),
         (FAILED, _failures),
+        (RECHECKED, lambda: {(): FIGURES.rechecked_total}),
+        (TAMPERED, lambda: _sealing(FIGURES.tampered)),
     )
 
 

@@ -5,6 +5,7 @@ batch, the commitments of personal values and the checkpoint are inserted. So a 
 left all of a batch or nothing of it, and one whose lease was taken writes nothing.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any, Final, final
 
 import sqlalchemy as sa
 
+from shipworthy.audit.cells import ENTRY_FIELDS
 from shipworthy.audit.ledger import keys
 from shipworthy.audit.ledger.asked import asked, said
 from shipworthy.audit.ledger.batch import (
@@ -31,6 +33,7 @@ from shipworthy.audit.ledger.gaps import REMEMBERED_GAPS, recent_gaps
 from shipworthy.audit.ledger.kept_tree import keep_tree, kept_tree
 from shipworthy.audit.ledger.merkle import Frontier, leaf_hash
 from shipworthy.audit.ledger.note import Checkpoint, Note, NoteInvalid, PrivateKey
+from shipworthy.audit.ledger.patrol import Patrol, PatrolLook
 from shipworthy.audit.ledger.reading import (
     PersonalCell,
     Row,
@@ -40,13 +43,16 @@ from shipworthy.audit.ledger.reading import (
     reader_for,
 )
 from shipworthy.audit.ledger.shape_prints import shape_prints
+from shipworthy.audit.model import OPERATIONS
 from shipworthy.audit.tables import BATCHES, CHECKPOINTS, ENTRIES, PERSONAL
 from shipworthy.clock import SYSTEM_CLOCK, Clock
 from shipworthy.errors import ShipworthyError
+from shipworthy.events import OTHER
 from shipworthy.store import Lease, SqlLeases
 
 LEASE: Final = "audit.sealer"
 _PAGE_ROWS: Final = 500
+_OPERATION: Final = ENTRY_FIELDS.index("op")
 _HEADERS_AT_ONCE: Final = 2000
 # Not more is counted of what waits: it says "many" as well.
 COUNTED_ENTRIES: Final = 100_000
@@ -72,12 +78,14 @@ class SealLimits:
 class SealedBatch:
     """A batch that was sealed: its header, that of the one before, the checkpoint with it.
 
-    `full`: it has as much as a batch may have, so more is waiting.
+    `operations` is how many of its entries tell of which, as `OPERATIONS` names it. `full`: it has
+    as much as a batch may have, so more is waiting.
     """
 
     header: BatchHeader
     note: Note
     before: BatchHeader | None = None
+    operations: Mapping[str, int] = field(default_factory=dict)
     full: bool = False
 
 
@@ -100,6 +108,7 @@ class _Log:
 @dataclass(slots=True)
 class _Gathered:
     tree: BatchTree = field(default_factory=BatchTree)
+    operations: Counter[str] = field(default_factory=Counter)
     commitments: list[PersonalCell] = field(default_factory=list)
     late: int = 0
     full: bool = True
@@ -130,6 +139,7 @@ class Sealer:
         self._key_path = key_path
         self._limits = limits or SealLimits()
         self._clock = clock
+        self._patrol = Patrol(self._reader)
         self._log: _Log | None = None
         self._coverage = ""
         self._coverage_at = float("-inf")
@@ -199,6 +209,12 @@ class Sealer:
         now = self._clock.wall() * 1_000_000
         return Unsealed(entries=int(count), oldest_seconds=max(0.0, (now - oldest) / 1_000_000))
 
+    def recheck(self, *, entries: int) -> PatrolLook:
+        """Compare some more of what is sealed with the log as it was signed; see `Patrol`."""
+        log = self._log or self._resumed()
+        with self._engine.connect() as connection:
+            return self._patrol.look(connection, log.tree, entries=entries)
+
     def _resumed(self) -> _Log:
         """Read the log as far as it is sealed, and check that it is what was signed."""
         with self._engine.connect() as connection:
@@ -259,6 +275,8 @@ class Sealer:
         for row in rows:
             cells = personal.get(row[0], ())
             found.tree.add(row[0], leaf_of(row, cells))
+            # One that nobody of us writes is sealed like all others, and so shows.
+            found.operations[OPERATIONS.get(row[_OPERATION], OTHER)] += 1
             found.commitments += [cell for cell in cells if cell.commitment is None]
             yield row
 
@@ -310,7 +328,13 @@ class Sealer:
             note=note,
             gaps=gathered.gaps,
         )
-        return SealedBatch(header=header, note=note, before=log.header, full=gathered.full)
+        return SealedBatch(
+            header=header,
+            note=note,
+            before=log.header,
+            operations=gathered.operations,
+            full=gathered.full,
+        )
 
 
 def _commit_to(connection: sa.Connection, cells: Sequence[PersonalCell]) -> None:

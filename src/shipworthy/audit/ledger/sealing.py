@@ -2,7 +2,8 @@
 
 Whoever has the lease seals once a second what is new, and something once a minute though nothing
 is; the others look whether it is free. Nothing that fails here stops the service, and nothing is
-lost by it: what could not be sealed stays in the log and is sealed later.
+lost by it: what could not be sealed stays in the log and is sealed later. Beside that it looks over
+what is sealed, a little at a time.
 """
 
 import threading
@@ -21,7 +22,7 @@ from shipworthy.audit.ledger.seal import LEASE, LedgerBroken, SealedBatch, Seale
 from shipworthy.clock import SYSTEM_CLOCK, Clock
 from shipworthy.context import actor
 from shipworthy.db import DbPhase, classify
-from shipworthy.events import Event, Label, Measure, Severity, emit, event
+from shipworthy.events import Event, Label, Measure, Seldom, Severity, emit, event
 from shipworthy.redact import redact
 from shipworthy.resilience import Backoff
 from shipworthy.store import HeldLease, LeaseBusy, LeaseLost, SqlLeases, hold_lease
@@ -34,6 +35,8 @@ LOOK_SECONDS: Final = 3.0
 ABSENT_SECONDS: Final = 30.0
 # Batches in a row before the lease, the numbers and a stop are looked at again.
 _IN_A_ROW: Final = 20
+_RECHECK_AGAIN_SECONDS: Final = 60.0
+_SAID_AGAIN_SECONDS: Final = 3600.0
 BACKOFF: Final = Backoff(base_seconds=1.0, factor=2.0, cap_seconds=60.0)
 
 
@@ -77,6 +80,27 @@ class AnchorFailed(Event):
     because: str
 
 
+@event(severity=Severity.ERROR)
+class TamperingFound(Event):
+    """Something that was sealed is not as it was; `shipworthy audit verify` looks at the whole."""
+
+    finding: Annotated[str, Label]
+    because: str
+    batch: int
+    seq: int
+
+
+@event(severity=Severity.WARNING)
+class RecheckFailed(Event):
+    """What is sealed could not be looked over; it is tried again.
+
+    `held_back` is how often that failed since this was last said.
+    """
+
+    because: str
+    held_back: Annotated[int, Measure]
+
+
 @final
 class NothingToSeal(Exception):
     """The trail is not installed in the database, so there is nothing to seal; no failure."""
@@ -91,6 +115,8 @@ class SealRhythm:
     heartbeat_seconds: float = 60.0
     held_after_seconds: float = 60.0
     anchor_seconds: float = 60.0
+    # Sealed entries a second that are looked at again; 0 for none.
+    recheck_entries: int = 100
 
 
 @final
@@ -122,7 +148,9 @@ class Sealing:
         self._thread: threading.Thread | None = None
         self._failures = 0
         self._beaten_at = self._anchored_at = float("-inf")
+        self._recheck_at = float("-inf")
         self._told_held = False
+        self._seldom = Seldom(_SAID_AGAIN_SECONDS)
         self.figures = figures or SealFigures()
 
     def start(self) -> None:
@@ -182,6 +210,7 @@ class Sealing:
             self._look(sealer)
             if leaving:
                 return
+            self._recheck(sealer)
             self._leave.wait(self._rhythm.interval_seconds)
 
     def _seal_some(self, sealer: Sealer, held: HeldLease, *, leaving: bool) -> bool:
@@ -203,7 +232,7 @@ class Sealing:
     def _count(self, sealed: SealedBatch) -> None:
         before, header = sealed.before, sealed.header
         self.figures.batches_total += 1
-        self.figures.entries_total += header.entries
+        self.figures.entries.update(sealed.operations)
         if before is not None and before.coverage != header.coverage:
             emit(CoverageMoved, batch=header.number, before=before.coverage, after=header.coverage)
 
@@ -226,6 +255,31 @@ class Sealing:
         if held and not self._told_held:
             emit(HorizonHeld, oldest_seconds=unsealed.oldest_seconds, entries=unsealed.entries)
         self._told_held = held
+
+    def _recheck(self, sealer: Sealer) -> None:
+        """Look over some of what is sealed, no more of it in the mean than it may be a second."""
+        rate, now = self._rhythm.recheck_entries, self._clock.now()
+        if not rate or now < self._recheck_at:
+            return
+        try:
+            look = sealer.recheck(entries=rate)
+        except Exception as error:  # noqa: BLE001 - stated; what is new is to be sealed all the same
+            self._recheck_at = now + _RECHECK_AGAIN_SECONDS
+            held_back = self._seldom.held_back("recheck", now)
+            if held_back is not None:
+                emit(RecheckFailed, because=_told(error)[1], held_back=held_back)
+            return
+        self._recheck_at = now + look.entries / rate
+        self.figures.rechecked_total += look.entries
+        self.figures.tampered = look.found
+        for one in look.findings:
+            emit(
+                TamperingFound,
+                finding=one.kind,
+                because=one.because,
+                batch=one.batch,
+                seq=one.seq,
+            )
 
     def _went_well(self) -> None:
         if self._failures:

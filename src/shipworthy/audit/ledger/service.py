@@ -42,6 +42,7 @@ def sealing_of(settings: LedgerSettings, url: str) -> Sealing:
             heartbeat_seconds=settings.heartbeat_seconds,
             held_after_seconds=settings.held_after_seconds,
             anchor_seconds=settings.anchor_interval_seconds,
+            recheck_entries=settings.recheck_entries,
         ),
         anchors=anchors,
         figures=FIGURES,

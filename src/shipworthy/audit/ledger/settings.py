@@ -37,6 +37,15 @@ class LedgerSettings:
         5000, "how many entries a batch may have", minimum=1, maximum=100_000
     )
     batch_bytes: int = size("16MiB", "how much a batch reads before it is sealed", minimum="64KiB")
+    # At 100 a log of a million entries is looked over in three hours.
+    recheck_entries: int = option(
+        100,
+        "how many sealed entries a second are read again, from the first to the last and then "
+        "anew, and compared with what was sealed; 0: none, and only `audit verify` finds what was "
+        "changed",
+        minimum=0,
+        maximum=100_000,
+    )
     held_after_seconds: float = duration(
         "60s", "how long an open transaction keeps entries from being sealed before it is told"
     )

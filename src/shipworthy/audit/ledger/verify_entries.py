@@ -1,7 +1,8 @@
 """The second pass of verification: the entries, against the batches that have them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, final
 
 import sqlalchemy as sa
@@ -39,7 +40,9 @@ def verify_entries(
     connection: sa.Connection, reader: SealReader, report: VerifyReport, facts: LogFacts
 ) -> None:
     """Compare each entry with the print and the root that were sealed of it, in chunks."""
-    run = _Entries(connection, reader, report, facts)
+    run = _Entries(
+        connection, reader, report, facts, lambda: pruned_after(connection, facts.batches)
+    )
     run.before_the_first()
     for chunk in run.chunks():
         run.check(chunk)
@@ -52,18 +55,48 @@ def verify_entries(
     )
 
 
+def verify_batches(
+    connection: sa.Connection,
+    reader: SealReader,
+    report: VerifyReport,
+    numbers: Sequence[int],
+    *,
+    pruned: Callable[[], int],
+) -> None:
+    """Compare the entries of some batches that are known to be in the log, and look at no others.
+
+    `pruned` returns up to which batch entries may have been archived.
+    """
+    run = _Entries(connection, reader, report, LogFacts(pruned_to=pruned()), pruned)
+    for batch in run.numbered(numbers):
+        run.check_listed(batch)
+
+
 @final
 class _Entries:
     def __init__(
-        self, connection: sa.Connection, reader: SealReader, report: VerifyReport, facts: LogFacts
+        self,
+        connection: sa.Connection,
+        reader: SealReader,
+        report: VerifyReport,
+        facts: LogFacts,
+        pruned: Callable[[], int],
     ) -> None:
         self._connection = connection
         self._reader = reader
         self._report = report
         self._facts = facts
-        self._late = self._came_late()
-        # Where one may still come, and is sealed as late then.
-        self._open = recent_gaps(connection, facts.batches) if reader.by_seq else []
+        self._pruned_now = pruned
+
+    @cached_property
+    def _late(self) -> set[int]:
+        return self._came_late()
+
+    @cached_property
+    def _open(self) -> Sequence[tuple[int, int]]:
+        """Where one may still come, and is sealed as late then."""
+        by_seq = self._reader.by_seq
+        return recent_gaps(self._connection, self._facts.batches) if by_seq else []
 
     def before_the_first(self) -> None:
         """Name entries that stand where none can: no sealer would ever come there."""
@@ -113,7 +146,7 @@ class _Entries:
             for row, leaf in self._hashed(page):
                 if row[0] in wanted:
                     found[row[0]] = leaf
-                    if row[10] is None and not row[3].startswith("s"):
+                    if _lost_context(row):
                         gone.add(row[0])
                 elif row[0] not in self._late:
                     self._strange(row[0], chunk)
@@ -125,6 +158,18 @@ class _Entries:
         )
         for batch in chunk:
             self._compare(batch, found, gone)
+
+    def check_listed(self, batch: _Batch) -> None:
+        """Compare the entries that a batch names, and none that stands among them."""
+        if batch.leaves is None:
+            return
+        found: dict[int, bytes] = {}
+        gone: set[int] = set()
+        for row, leaf in self._hashed(self._reader.by_numbers(self._connection, batch.leaves.seqs)):
+            found[row[0]] = leaf
+            if _lost_context(row):
+                gone.add(row[0])
+        self._compare(batch, found, gone)
 
     def _compare(self, batch: _Batch, found: Mapping[int, bytes], gone: set[int]) -> None:
         header, leaves, report = batch.header, batch.leaves, self._report
@@ -157,8 +202,7 @@ class _Entries:
     def _pruned(self, number: int) -> bool:
         """Say whether retention may have taken entries of the batch, also while this was read."""
         if number > self._facts.pruned_to:
-            now = pruned_after(self._connection, self._facts.batches)
-            self._facts.pruned_to = max(self._facts.pruned_to, now)
+            self._facts.pruned_to = max(self._facts.pruned_to, self._pruned_now())
         return number <= self._facts.pruned_to
 
     def _still_there(self, seqs: Sequence[int]) -> list[int]:
@@ -258,12 +302,22 @@ class _Entries:
                 return
             number = rows[-1].number
 
+    def numbered(self, numbers: Sequence[int]) -> Iterator[_Batch]:
+        """Yield the batches of these numbers that can be read."""
+        rows = self._connection.execute(
+            sa.select(BATCHES.c.header, BATCHES.c.leaves).where(BATCHES.c.number.in_(numbers))
+        ).all()
+        for row in rows:
+            batch = self._batch(row.header, row.leaves)
+            if batch is not None:
+                yield batch
+
     def _batch(self, text: str, listed: str | None) -> _Batch | None:
         try:
             header = BatchHeader.parse(text)
         except LeavesInvalid:  # named by the first pass
             return None
-        if listed is None and header.number <= self._facts.pruned_to:
+        if listed is None and self._pruned(header.number):
             return _Batch(header=header, leaves=None)
         try:
             leaves = Leaves.parse(listed or "")
@@ -274,3 +328,7 @@ class _Entries:
             because = f"its list of entries cannot be read: {error}"
         self._report.add("batch changed", f"batch {header.number}: {because}", batch=header.number)
         return _Batch(header=header, leaves=None)
+
+
+def _lost_context(row: Row) -> bool:
+    return row[10] is None and not row[3].startswith("s")

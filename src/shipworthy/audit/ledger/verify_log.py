@@ -34,9 +34,9 @@ class LogFacts:
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Signed:
-    """A checkpoint that somebody signed; `where` says where it was read."""
+@dataclass(frozen=True, slots=True)
+class SignedLog:
+    """A log that somebody signed: how many batches, their root, and `where` that was read."""
 
     size: int
     root: bytes
@@ -74,7 +74,7 @@ def verify_log(
     outside = sorted(_outside(report, external, believed, origin), key=lambda it: it.size)
     known = [one.public for one in keys.known_keys(connection).values()]
     inside = _inside(connection, report, believed, known, origin=origin, up_to=signed)
-    walk = _Walk(report)
+    walk = LogWalk(report)
     walk.along(_headers(connection, up_to=batches), _merged(inside, outside))
     check_shapes(connection, report, walk.facts.shapes)
     return walk.facts
@@ -94,8 +94,11 @@ def _nameless(report: VerifyReport, external: Sequence[Note], *, batches: int, s
 
 
 @final
-class _Walk:
-    """Along the batches in their order, with the checkpoints of each size on the way."""
+class LogWalk:
+    """Along the batches in their order, with the checkpoints of each size on the way.
+
+    It may be gone in several steps, each of which begins after the last batch of the one before.
+    """
 
     def __init__(self, report: VerifyReport) -> None:
         self.facts = LogFacts()
@@ -106,17 +109,18 @@ class _Walk:
         self._lost = False
         self._good = 0
 
-    def along(self, rows: Iterable[sa.Row[Any]], signed: Iterable[_Signed]) -> None:
+    def along(self, rows: Iterable[sa.Row[Any]], signed: Iterable[SignedLog]) -> None:
+        """Go on along these batches, and compare what was signed of the log up to each."""
         ahead = iter(signed)
         due = next(ahead, None)
         for row in rows:
             self._batch(row)
             while due is not None and due.size <= self._tree.size:
-                self._signed(due)
+                self.signed(due)
                 due = next(ahead, None)
         self.facts.batches = self._tree.size
         while due is not None:
-            self._signed(due)
+            self.signed(due)
             due = next(ahead, None)
 
     def _batch(self, row: sa.Row[Any]) -> None:
@@ -189,7 +193,8 @@ class _Walk:
         self._report.add("batch changed", f"batch {number}: {because}", batch=number)
         self._lost = True
 
-    def _signed(self, due: _Signed) -> None:
+    def signed(self, due: SignedLog) -> None:
+        """Compare the log so far with one that was signed, of as many batches."""
         report, size = self._report, due.size
         report.checkpoints += 1
         if size > self._tree.size:
@@ -266,7 +271,7 @@ def _inside(
     *,
     origin: str,
     up_to: int,
-) -> Iterator[_Signed]:
+) -> Iterator[SignedLog]:
     """Yield the checkpoints of the database that are what they say, and name the others.
 
     One that is signed by a key that only the database names counts where a later one, of a key
@@ -305,7 +310,7 @@ def _inside(
             else:
                 _unknown(report, size, "in the database")
                 continue
-            yield _Signed(size=size, root=checkpoint.root, where="in the database")
+            yield SignedLog(size=size, root=checkpoint.root, where="in the database")
         if len(rows) < _AT_ONCE:
             break
     for size in only_named:
@@ -319,7 +324,7 @@ def _inside(
 
 def _outside(
     report: VerifyReport, notes: Sequence[Note], believed: Mapping[PublicKey, int], origin: str
-) -> Iterator[_Signed]:
+) -> Iterator[SignedLog]:
     for note in notes:
         try:
             checkpoint = Checkpoint.of(note)
@@ -337,7 +342,9 @@ def _outside(
         elif not counts(note, checkpoint.size, believed):
             _unknown(report, checkpoint.size, "that was kept outside")
         else:
-            yield _Signed(size=checkpoint.size, root=checkpoint.root, where="that was kept outside")
+            yield SignedLog(
+                size=checkpoint.size, root=checkpoint.root, where="that was kept outside"
+            )
 
 
 def _unknown(report: VerifyReport, size: int, where: str) -> None:
@@ -349,6 +356,6 @@ def _unknown(report: VerifyReport, size: int, where: str) -> None:
     )
 
 
-def _merged(inside: Iterator[_Signed], outside: Sequence[_Signed]) -> Iterator[_Signed]:
+def _merged(inside: Iterator[SignedLog], outside: Sequence[SignedLog]) -> Iterator[SignedLog]:
     """Yield both in the order of their sizes, without having all of the first at once."""
     return merge(inside, outside, key=lambda it: it.size)
