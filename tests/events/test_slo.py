@@ -206,3 +206,32 @@ def test_what_is_left_of_a_budget_is_shown() -> None:
     assert "14.4 (1h), 6 (6h), 3 (1d), 1 (3d)" in speed.help
     service.live(DAY, good=96, bad=4)
     assert shown() < 0
+
+
+def test_a_budget_that_is_spent_is_told_though_nothing_burns_any_more() -> None:
+    """Two days of 2 % are 40 days of 0.1 %; what was missed stays so until it has gone by."""
+    service = Service(slo(), HOUR)
+    service.live(20 * DAY, good=1000)
+    assert service.called() == set()
+    service.live(DAY, good=980, bad=20)
+    assert "CallsBudgetSpent" not in service.called()
+    service.live(DAY, good=980, bad=20)
+    service.live(5 * DAY, good=1000)
+
+    assert service.called() == {"CallsBudgetSpent"}
+    service.live(25 * DAY, good=1000)
+    assert service.called() == set()
+
+
+def test_a_budget_of_nearly_nothing_is_spent_by_a_number_of_failures() -> None:
+    """Nine of a hundred calls in a month are many times the budget, and nine."""
+    service = Service(slo(), HOUR)
+    service.live(4 * DAY, good=1)
+    service.call(0, 9)
+    service.live(4 * DAY, good=1)
+    assert service.called() == set()
+
+    service.call(0, 1)
+    service.live(4 * DAY, good=1)
+
+    assert "CallsBudgetSpent" in service.called()

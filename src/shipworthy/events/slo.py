@@ -155,12 +155,8 @@ def burn_problems(objective_ratio: float, period_days: float, rules: BurnRules) 
 
 
 def alerts_of(slo: Slo) -> tuple[Alert, ...]:
-    """Return the alerts of an objective: one of each window, and one of quiet times.
-
-    None of the whole period: it would read all samples of a month each minute, and tell what the
-    longest window has told before. The panel shows what is left.
-    """
-    return (*(_burns(slo, window) for window in slo.rules.windows), _goes_on(slo))
+    """Return the alerts of an objective: of each window, of quiet times, and of a budget spent."""
+    return (*(_burns(slo, window) for window in slo.rules.windows), _goes_on(slo), _spent(slo))
 
 
 def panels_of(slo: Slo) -> tuple[Panel, ...]:
@@ -238,6 +234,32 @@ def _goes_on(slo: Slo) -> Alert:
     )
 
 
+def _spent(slo: Slo) -> Alert:
+    """Return the alert of a whole budget: what burns too slowly for every window spends it, too."""
+    seconds = slo.period_days * _DAY_SECONDS
+    return Alert(
+        name=f"{_camel(slo)}BudgetSpent",
+        when=Both(
+            Compared(_spent_share(slo), ">=", Number(1.0)),
+            _failures_at_least(slo, slo.rules.failures_least, seconds),
+        ),
+        # The objective is missed by then: whether that is told an hour later helps nobody, and an
+        # hour more is what keeps it from coming and going at the line.
+        for_seconds=3600.0,
+        urgency=Urgency.TICKET,
+        summary=f"{{value}} times the budget of {slo.name} is spent in {_length(seconds)}: the "
+        "objective is missed",
+        cause="Failures that each were too few or too slow to call somebody, or one outage that "
+        "was told when it came. Of a service that is younger, the time that is known counts.",
+        look=f"The panel '{_words(slo)}: budget left' over the whole period: did it fall all the "
+        "time, or at once, and when? The board 'overview' at those times says which routes.",
+        act="Until it is earned back, changes wait that may cost more of it, and what has spent it "
+        "is mended first. Is that too strict for what people notice, change the objective ([slo]), "
+        "and say so to those it was promised to.",
+        drill=slo.drill,
+    )
+
+
 def _failures_at_least(slo: Slo, number: int, seconds: float) -> Compared:
     return Compared(_failures(slo, seconds), ">=", Number(float(number)))
 
@@ -262,8 +284,12 @@ def _good(slo: Slo, seconds: float) -> Within:
 
 
 def _left(slo: Slo) -> Expression:
-    spent = Combined(_bad_share(slo, slo.period_days * _DAY_SECONDS), "/", Number(slo.budget_ratio))
-    return Combined(Number(1.0), "-", spent)
+    return Combined(Number(1.0), "-", _spent_share(slo))
+
+
+def _spent_share(slo: Slo) -> Expression:
+    share = _bad_share(slo, slo.period_days * _DAY_SECONDS)
+    return Combined(share, "/", Number(slo.budget_ratio))
 
 
 def _speed_text(slo: Slo, window: BurnWindow) -> str:
