@@ -15,8 +15,8 @@ import services
 
 _PATIENCE_SECONDS = 2.0
 
-# Each client of httpx and each connection of PyMySQL reads all authorities the machine trusts, which
-# takes it 25 ms, and there are thousands. No test talks to the world, so the one that is nobody's
+# Each client of httpx and each connection of PyMySQL reads all authorities the machine trusts, for
+# which it takes 25 ms, and there are thousands. No test talks to the world, so one that is nobody's
 # will do, here and in the processes that tests start.
 os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
 os.environ["SSL_CERT_FILE"] = str(Path(__file__).with_name("nobody.pem"))
