@@ -14,6 +14,8 @@ from hypothesis import settings
 import services
 
 _PATIENCE_SECONDS = 2.0
+# `timeout` in pyproject.toml.
+_USUAL_BOUND_SECONDS = 60
 
 # Each client of httpx and each connection of PyMySQL reads all authorities the machine trusts, for
 # which it takes 25 ms, and there are thousands. No test talks to the world, so one that is nobody's
@@ -27,6 +29,17 @@ os.environ["SSL_CERT_FILE"] = str(Path(__file__).with_name("nobody.pem"))
 settings.register_profile("here", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "here")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what may take long: at the end of a run each process finds something short."""
+    items.sort(key=_bound_seconds, reverse=True)
+
+
+def _bound_seconds(item: pytest.Item) -> float:
+    mark = item.get_closest_marker("timeout")
+    asked = mark.args[0] if mark is not None and mark.args else 0
+    return float(max(asked, _USUAL_BOUND_SECONDS))
 
 
 @pytest.fixture(scope="session")
