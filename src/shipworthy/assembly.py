@@ -196,8 +196,15 @@ class Hardened:
         """Write the access lines that are held, for at most `seconds`, and take no more."""
         self._hull.close_log(seconds)
 
+    def close_traces(self, seconds: float) -> None:
+        """Send the traces that are held, for at most `seconds`, and take no more; blocks."""
+        self._hull.close_traces(seconds)
+
     def lead(self) -> None:
-        """See the drain through for it, as a server of ours does: call `follow` on every look."""
+        """See the drain through for it, as a server of ours does: call `follow` on every look.
+
+        And `close_traces` and `close_log` in the end.
+        """
         self._hull.led = True
 
     def follow(self, phase: Phase) -> list[Call]:
@@ -425,8 +432,6 @@ class _Hull:
         else:
             for keys in self._keys:
                 self.lifecycle.add(Component("idempotency", keys.start, keys.stop))
-            if self._export is not None:
-                self.lifecycle.add(_traces_component(self._export))
             self.lifecycle.add(self._application())
             if outer is None:
                 self.lifecycle.add(self._databases())
@@ -436,6 +441,8 @@ class _Hull:
             if self._settings.ready_route and outer is None:
                 self.lifecycle.add_check(self._ready_route())
         self.begun = True
+        if self._export is not None:
+            self._export.open()
         # The server's own mapping, where it has one: its requests get what start-up leaves in it.
         self._lifespan.state = scope.get("state")
         if outer is not None:
@@ -497,6 +504,8 @@ class _Hull:
         self._begin_to_leave()
         # Under a server of ours, nothing is left to be seen through.
         await (self._leaving or self._see_through())
+        if not self.led:
+            await asyncio.to_thread(self.close_traces, SPANS_CLOSE_SECONDS)
 
     async def _see_through(self) -> None:
         """Drive the phases by what we see, until what is left is to be stopped.
@@ -533,6 +542,11 @@ class _Hull:
         ]
         if last:
             await asyncio.wait(last, timeout=_LAST_WORD_SECONDS)
+
+    def close_traces(self, seconds: float) -> None:
+        """Send the traces that are held, for at most `seconds`, and take no more."""
+        if self._export is not None:
+            self._export.close(seconds)
 
     def close_log(self, seconds: float) -> None:
         """Write the access lines that are held, for at most `seconds`, and take no more."""
@@ -613,18 +627,6 @@ def _span_export(registry: Registry, settings: Loaded) -> SpanExport | None:
     )
     export.metrics(registry)
     return export
-
-
-def _traces_component(export: SpanExport) -> Component:
-    """Return what sends the last spans: it stops after the application."""
-
-    async def start() -> None:
-        export.open()
-
-    async def stop() -> None:
-        await asyncio.to_thread(export.close)
-
-    return Component("traces", start, stop, stop_seconds=SPANS_CLOSE_SECONDS)
 
 
 def _call_counter(registry: Registry) -> Callable[[str, str, str, float], None]:

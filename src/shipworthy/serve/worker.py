@@ -75,6 +75,7 @@ from shipworthy.serve.survey import survey
 from shipworthy.serve.target import AppRaised, load_target, parse_target
 from shipworthy.settings import Loaded, load
 from shipworthy.telemetry import (
+    SPANS_CLOSE_SECONDS,
     Segment,
     Snapshot,
     plain_declarations,
@@ -267,7 +268,9 @@ def main(text: str) -> int:
     asyncio.set_event_loop(loop)
     code = loop.run_until_complete(worker.run(wire))
     loop.run_until_complete(_wind_up())
-    # Last, and bounded: whoever takes our lines may have stopped to. That is no fault of the app.
+    # Last, and bounded: whoever takes our spans or lines may have stopped to. That is no fault of
+    # the app.
+    hardened.close_traces(min(SPANS_CLOSE_SECONDS, worker.exit_seconds()))
     hardened.close_log(FLUSH_SECONDS)
     stop_logging()
     # The last collection of the interpreter would walk through all that was imported, in vain: it

@@ -42,7 +42,6 @@ _BACKOFF: Final = Backoff(base_seconds=1.0, factor=2.0, cap_seconds=30.0)
 # codes"); any other refuses these spans for good.
 _AGAIN: Final = frozenset({429, 502, 503, 504})
 _ANSWER_BYTES: Final = 64 * 1024
-_EXIT_SECONDS: Final = 1.0
 _SAID_CHARACTERS: Final = 200
 _REASONS: Final = ("sampled", "failed", "slow", "warned")
 
@@ -239,7 +238,7 @@ class SpanExport:
                 atexit.register(self._at_exit)
 
     def _at_exit(self) -> None:
-        self.close(_EXIT_SECONDS)
+        self.close()
 
     def _run(self) -> None:
         while True:

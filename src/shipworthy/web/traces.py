@@ -77,13 +77,12 @@ class Traces:
         done in its background from here on is sampled too.
         """
         call.over = over = self._now()
-        if call.kept:
-            return
         # How long a websocket or a stream lasts tells nothing: its first part does.
         answered = call.first_at or over
         seconds = 0.0 if call.scope["type"] == "websocket" else answered - call.started
-        call.kept = kept_because(_status(call), seconds, slow_seconds=self._slow_seconds)
-        if call.kept and not call.probe:
+        because = kept_because(_status(call), seconds, slow_seconds=self._slow_seconds)
+        if because and not call.probe:
+            call.kept = because
             call.record.sampled = True
 
     def leave(self, call: Call) -> None:
@@ -92,11 +91,10 @@ class Traces:
         steps, record.steps = record.steps, None
         if steps is None or call.probe:
             return
-        if not call.kept:
-            if steps.failed:
-                call.kept = "failed"
-            elif steps.warned and self._warned.spend(call.over):
-                call.kept = "warned"
+        if steps.failed:
+            call.kept = "failed"
+        elif steps.warned and not call.kept and self._warned.spend(call.over):
+            call.kept = "warned"
         if call.kept:
             self._export.take(self._trace(call, steps))
 
