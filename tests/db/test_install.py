@@ -13,6 +13,7 @@ from shipworthy.db import (
     engine_urls_here,
     guards_all,
     install,
+    not_reached,
     protect,
     protections,
 )
@@ -84,6 +85,25 @@ def test_an_sqlalchemy_that_we_do_not_know_is_left_alone_and_named(monkeypatch):
 
     assert len(facts) == 1
     assert "SQLAlchemy 0.9" in facts[0].what
+
+
+def test_other_ways_to_a_database_are_said(monkeypatch):
+    """By their modules; Django is one where it has databases, and not where it has none."""
+    monkeypatch.setitem(sys.modules, "peewee", ModuleType("peewee"))
+    django = (
+        "from django.conf import settings\n"
+        "settings.configure(DATABASES={DATABASES})\n"
+        "from django.db import connections\n"
+        "connections.databases\n"
+        "from shipworthy.db import not_reached\n"
+        "print(*not_reached())\n"
+    )
+    sqlite = "{'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': 'x'}}"
+
+    (said,) = not_reached()
+    assert said.startswith("peewee has a way of its own to the database")
+    assert told_by(django.replace("{DATABASES}", sqlite)).startswith("Django's ORM has a way")
+    assert told_by(django.replace("{DATABASES}", "{}")) == ""
 
 
 def test_whether_every_engine_is_guarded_is_known():

@@ -197,6 +197,31 @@ def test_clients_and_handlers_that_misbehave_harm_only_themselves(run: Run) -> N
     assert "too late for a status" in service.out
 
 
+def test_what_an_application_does_beside_the_guards_is_said_when_it_has_started(
+    run: Run, tmp_path: Path
+) -> None:
+    """Also of what it imports in its own start-up: before, there is nothing to be seen of it."""
+    (tmp_path / "shop.py").write_text(
+        "from contextlib import asynccontextmanager\nfrom fastapi import FastAPI\n"
+        "@asynccontextmanager\nasync def life(app):\n"
+        "    import httpx\n"
+        "    class Tunnel(httpx.BaseTransport): ...\n"
+        "    app.state.tunnel = Tunnel\n"
+        "    from django.conf import settings\n"
+        "    settings.configure(DATABASES={'default': {'ENGINE': 'django.db.backends.sqlite3'}})\n"
+        "    yield\n"
+        "app = FastAPI(lifespan=life)\n"
+    )
+    with run("shop:app") as service:
+        service.until_ready()
+        service.signal()
+        service.ended()
+
+    said = {line.get("event"): line.get("what", "") for line in service.lines()}
+    assert said["db.databases_unguarded"].startswith("Django's ORM has a way of its own")
+    assert "Tunnel sends in a way of its own" in said["outbound.calls_unguarded"]
+
+
 def test_a_unix_socket_serves_and_is_removed(run: Run, tmp_path: Path) -> None:
     """`--uds`."""
     path = tmp_path / "app.sock"

@@ -140,13 +140,17 @@ def test_a_missing_attribute_is_said_with_the_nearest_name(home: Path) -> None:
 
 def test_a_factory_that_raises_or_is_none_is_said(home: Path) -> None:
     """With its own traceback, or that it cannot be called."""
-    (home / "bad_factory.py").write_text("def create_app():\n    raise OSError('no disk')\nx = 1\n")
+    (home / "bad_factory.py").write_text(
+        "def create_app():\n    raise OSError('no disk')\nx = 1\nasync def later(): ...\n"
+    )
 
     with pytest.raises(AppRaised, match=r"'create_app\(\)' raised OSError: no disk") as caught:
         load("bad_factory:create_app()")
     assert "raise OSError('no disk')" in caught.value.trace
     with pytest.raises(TargetInvalid, match="'x' cannot be called"):
         load("bad_factory:x()")
+    with pytest.raises(TargetInvalid, match=r"'later' is a coroutine function; .* without async"):
+        load("bad_factory:later()")
 
 
 def test_without_a_target_the_entrypoint_of_fastapi_is_read(tmp_path: Path) -> None:

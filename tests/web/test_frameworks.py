@@ -22,6 +22,10 @@ pytestmark = pytest.mark.anyio
 PROBLEM = b"application/problem+json"
 
 
+async def _made_later():
+    """Neither an application nor what makes one."""
+
+
 class Boom(Exception):
     """What the applications of these tests raise."""
 
@@ -275,9 +279,12 @@ async def test_applications_of_no_framework_are_told_by_their_parameters(ask):
 @pytest.mark.parametrize(
     ("thing", "words"),
     [
-        (7, "a int is no application"),
+        (7, "is of type int and no application"),
         (lambda: None, r"takes 0 arguments.*write it with \(\) if it makes the application"),
         (lambda a, b, c, d: None, "takes 4 arguments"),
+        (lambda config: None, "takes one argument.*give 'config' a default and write it with"),
+        (_made_later, r"takes 0 arguments.*write it with \(\) if it makes the application"),
+        (lambda *given: None, "takes arguments of its own"),
     ],
 )
 def test_what_is_no_application_is_refused_with_the_reason(thing, words):

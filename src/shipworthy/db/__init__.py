@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 # At once, and light: what `run` and `harden` need of us where no SQLAlchemy is. (A module that has
 # the name of its function would stand in its place otherwise.)
 from shipworthy.db.classify import CUT_ATTRIBUTE, Classified, classify, database_outcome
-from shipworthy.db.install import DatabasesUnguarded, engine_urls_here, guards_all, install
+from shipworthy.db.install import (
+    DatabasesUnguarded,
+    engine_urls_here,
+    guards_all,
+    install,
+    not_reached,
+    tell_not_reached,
+)
 from shipworthy.db.kinds import KindSettings, OperationKind, kind_named, use_kinds
 from shipworthy.db.metrics import db_metrics
 from shipworthy.db.page_settings import PageSettings
@@ -243,6 +250,7 @@ __all__ = [
     "lint",
     "long_transactions",
     "migration_dialect",
+    "not_reached",
     "only_migrator",
     "opened_database",
     "own_engine",
@@ -262,6 +270,7 @@ __all__ = [
     "strays",
     "survey_migrations",
     "sync_url",
+    "tell_not_reached",
     "transaction_counts",
     "use_kinds",
     "watched",

@@ -27,6 +27,44 @@ class DatabasesUnguarded(Event):
     what: str
 
 
+# Other ways to a database than SQLAlchemy: module, and what people call it.
+_OTHERS: Final = (
+    ("peewee", "peewee"),
+    ("pony.orm", "Pony ORM"),
+    ("pymongo", "PyMongo"),
+    ("tortoise", "Tortoise ORM"),
+)
+
+
+def not_reached() -> tuple[str, ...]:
+    """Say, a sentence each, which databases of what is imported by now are not guarded.
+
+    A driver that is used beside SQLAlchemy is not seen: both import it.
+    """
+    found = [name for module, name in _OTHERS if module in sys.modules]
+    if _django_has_databases():
+        found.append("Django's ORM")
+    return tuple(
+        f"{name} has a way of its own to the database: it is used without deadline, permit and "
+        f"breaker"
+        for name in sorted(found)
+    )
+
+
+def tell_not_reached() -> None:
+    """State what `not_reached` says."""
+    for what in not_reached():
+        emit(DatabasesUnguarded, what=what)
+
+
+def _django_has_databases() -> bool:
+    module = sys.modules.get("django.conf")
+    if module is None or not module.settings.configured:
+        return False
+    kinds = [one.get("ENGINE", "") for one in module.settings.DATABASES.values()]
+    return any(kind and not kind.endswith(".dummy") for kind in kinds)
+
+
 def protections_here() -> "tuple[Protection, ...]":
     """Return what is under guard now, without bringing SQLAlchemy to who has none."""
     guard = sys.modules.get("shipworthy.db.guard")

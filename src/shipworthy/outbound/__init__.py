@@ -17,7 +17,9 @@ from shipworthy.outbound.install import (
     CallsUnguarded,
     Installed,
     install,
+    not_reached,
     sees_calls,
+    tell_not_reached,
     uninstall,
 )
 from shipworthy.outbound.metrics import CALL_SECONDS, observe_calls
@@ -44,8 +46,10 @@ __all__ = [
     "TargetForgotten",
     "TargetStatistics",
     "install",
+    "not_reached",
     "observe_calls",
     "sees_calls",
+    "tell_not_reached",
     "uninstall",
 ]
 

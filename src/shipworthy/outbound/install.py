@@ -40,6 +40,7 @@ class Installed:
         self.outbound = outbound
         self.on = True
         self._seams: list[_Seam] = []
+        self._told: set[str] = set()
         self._arrivals = Arrivals(_SEAMS, self._reach)
 
     @property
@@ -58,8 +59,14 @@ class Installed:
     def begin(self) -> None:
         """Reach what is imported already, and wait for the rest."""
         self._arrivals.begin()
+        self.tell()
+
+    def tell(self) -> None:
+        """State which calls are not guarded, each once; again when more has been imported."""
         for what in self.not_reached():
-            emit(CallsUnguarded, what=what)
+            if what not in self._told:
+                self._told.add(what)
+                emit(CallsUnguarded, what=what)
 
     def undo(self) -> tuple[str, ...]:
         """Take everything back; return what stays because others have wrapped it since.
@@ -114,6 +121,17 @@ def uninstall() -> tuple[str, ...]:
     """Take back what `install` did; return what stays in place, without effect."""
     with _lock:
         return _take_back()
+
+
+def not_reached() -> tuple[str, ...]:
+    """Say, a sentence each, which calls of what is imported by now are not guarded."""
+    return () if _installed is None else _installed.not_reached()
+
+
+def tell_not_reached() -> None:
+    """State which calls are not guarded, each once; again when more has been imported."""
+    if _installed is not None:
+        _installed.tell()
 
 
 def sees_calls() -> bool:

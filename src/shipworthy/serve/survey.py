@@ -4,6 +4,7 @@ import gc
 import sys
 from typing import Any
 
+from shipworthy import db, outbound
 from shipworthy.db import DbSettings
 from shipworthy.lifecycle import read_limits
 from shipworthy.outbound import OutboundSettings
@@ -28,7 +29,11 @@ def survey(app: Any, settings: Loaded) -> dict[str, Any]:
             {"guard": "outbound", "mode": settings.of(OutboundSettings).mode},
         ],
         "counted_twice": list(counted_twice(app)),
-        "not_done": _not_done(framework.kind, engines),
+        "not_done": [
+            *_not_done(framework.kind, engines),
+            *(db.not_reached() if settings.of(DbSettings).mode != "off" else ()),
+            *outbound.not_reached(),
+        ],
     }
 
 

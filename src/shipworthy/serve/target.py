@@ -7,7 +7,7 @@ import traceback
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import CoroutineType, ModuleType, TracebackType
 from typing import Any
 
 from shipworthy.errors import StartFailed, TargetInvalid
@@ -103,12 +103,19 @@ def load_target(target: Target) -> Any:
     if not callable(found):
         raise TargetInvalid(f"'{target.text}': '{target.attribute}' cannot be called")
     try:
-        return found()
+        made = found()
     except (Exception, SystemExit) as error:
         raise AppRaised(
             f"'{target.attribute}()' raised {_sentence(error)}",
             _trace(error, sys.modules[__name__]),
         ) from error
+    if isinstance(made, CoroutineType):
+        made.close()
+        raise TargetInvalid(
+            f"'{target.text}': '{target.attribute}' is a coroutine function; what makes the "
+            f"application must return it when it is called, so write it without async"
+        )
+    return made
 
 
 def _import(target: Target) -> ModuleType:

@@ -304,6 +304,7 @@ class Worker:
         self._shutdown = Shutdown()
         self._lifecycle = hardened.lifecycle
         self._times = settings.of(LifecycleSettings)
+        self._guards_databases = settings.of(DbSettings).mode != "off"
         self._sockets = sockets
         self._keep_listening = keep_listening
         self._lifespan = AppLifespan(hardened)
@@ -429,6 +430,10 @@ class Worker:
     async def _start(self) -> None:
         await self._lifespan.start()
         settle_logging(started=True)
+        # Now, because an application imports what it works with until it has started.
+        if self._guards_databases:
+            db.tell_not_reached()
+        outbound.tell_not_reached()
         await self._engine.start(self._sockets, self._state)
 
     async def _abandoned(self, seconds: float) -> bool:

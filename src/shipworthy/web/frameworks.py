@@ -89,7 +89,7 @@ def within(app: Any) -> Iterator[Any]:
 
 def asgi_of(app: Any) -> App:
     """Return `app` as it is called today, also when it is of ASGI 2 and called twice."""
-    if inspect.isclass(app) or _parameters(app) == 1:
+    if inspect.isclass(app) or _parameters(app) == ["scope"]:
         return partial(_call_double, app)
     asgi: App = app
     return asgi
@@ -133,31 +133,49 @@ def made_with(app: Any) -> tuple[str, Kind] | None:
 def _interface(app: Any) -> Kind:
     if not callable(app):
         raise TargetInvalid(
-            f"a {type(app).__name__} is no application: expected something to call, ASGI with "
-            f"(scope, receive, send) or WSGI with (environ, start_response)"
+            f"what was found is of type {type(app).__name__} and no application: expected "
+            f"something to call, ASGI with (scope, receive, send) or WSGI with (environ, "
+            f"start_response)"
         )
     call = app if inspect.isroutine(app) or inspect.isclass(app) else type(app).__call__
-    count = _parameters(app)
-    if inspect.iscoroutinefunction(call) or count in (1, 3):
+    names = _parameters(app)
+    count = -1 if names is None else len(names)
+    # ASGI 2 is called twice, first with the scope; one argument of another name makes something.
+    if count == 3 or names == ["scope"] or (inspect.iscoroutinefunction(call) and count != 0):
         return "asgi"
     if count == 2:
         return "wsgi"
     name = getattr(app, "__qualname__", type(app).__qualname__)
     raise TargetInvalid(
-        f"{name} takes {count} arguments, so it is neither ASGI, called with (scope, receive, "
-        f"send), nor WSGI, called with (environ, start_response)"
-        + ("; write it with () if it makes the application" if count == 0 else "")
+        f"{name} takes {_counted(count)}, so it is neither ASGI, called with (scope, receive, "
+        f"send), nor WSGI, called with (environ, start_response)" + _made_by(names)
     )
 
 
-def _parameters(app: Any) -> int:
-    """Count the arguments that a call must give by place."""
+def _counted(count: int) -> str:
+    if count < 0:
+        return "arguments of its own"
+    return "one argument" if count == 1 else f"{count} arguments"
+
+
+def _made_by(names: list[str] | None) -> str:
+    if names == []:
+        return "; write it with () if it makes the application"
+    if names is not None and len(names) == 1:
+        return f"; if it makes the application, give '{names[0]}' a default and write it with ()"
+    return ""
+
+
+def _parameters(app: Any) -> list[str] | None:
+    """Return the names of what a call must give by place, None where nobody can tell."""
     try:
         parameters = inspect.signature(app).parameters.values()
     except (TypeError, ValueError):
-        return -1
+        return None
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return None
     placed = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.kind in placed and p.default is p.empty for p in parameters)
+    return [p.name for p in parameters if p.kind in placed and p.default is p.empty]
 
 
 async def _call_double(app: Any, scope: Scope, receive: Receive, send: Send) -> None:

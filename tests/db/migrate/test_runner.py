@@ -61,6 +61,17 @@ def test_an_env_that_asks_for_a_connection_is_given_one(url, connect, tmp_path, 
     assert run_migrations(connect(url), project, say=said.append).applied == ()
 
 
+@pytest.mark.parametrize("look", [survey_migrations, run_migrations])
+def test_a_revision_of_no_project_is_misuse(look, url, connect):
+    """Whoever names one is in the wrong folder; to make our tables there is not what was asked."""
+    engine = connect(url)
+
+    with pytest.raises(Misuse, match=r"no Alembic project here, so no revision 'r9'.*--alembic"):
+        look(engine, None, MigrateOptions(to="r9"))
+
+    assert names(engine) == set()
+
+
 def test_without_a_project_there_are_only_our_tables(url, connect, said):
     """The service may have no migrations at all."""
     engine = connect(url)

@@ -43,6 +43,7 @@ UNREADABLE: Final = "unreadable"
 LONG_TRANSACTION: Final = "long-transaction"
 OTHER_DATABASE: Final = "other-database"
 LOCK_WAIT_SECONDS: Final = 60.0
+HEADS: Final = "heads"
 
 
 @final
@@ -50,7 +51,7 @@ LOCK_WAIT_SECONDS: Final = 60.0
 class MigrateOptions:
     """What a run may do. `accept` are rules that are accepted in every revision."""
 
-    to: str = "heads"
+    to: str = HEADS
     ours: bool = True
     accept: frozenset[str] = frozenset()
     lock_wait_seconds: float = LOCK_WAIT_SECONDS
@@ -96,7 +97,9 @@ def survey_migrations(
     Raises `Misuse` for a database or a project that cannot be worked with, and what the database
     raises.
     """
-    return _survey(engine, project, options or MigrateOptions(), None)
+    chosen = options or MigrateOptions()
+    _refuse_no_project(project, chosen)
+    return _survey(engine, project, chosen, None)
 
 
 def run_migrations(
@@ -114,6 +117,7 @@ def run_migrations(
     migrator, `MigrationFailed` afterwards. Blocks; for a process, or a thread, of its own.
     """
     chosen = options or MigrateOptions()
+    _refuse_no_project(project, chosen)
     dialect = _dialect_of(engine)
     patience = Patience(seconds=chosen.lock_wait_seconds, say=say, wait=wait)
     with only_migrator(engine, dialect, patience) as lock:
@@ -358,6 +362,14 @@ def _unreadable(plan: RevisionPlan, rows: dict[str, int], large_rows: int) -> Mi
         rows=most,
         refused=most >= large_rows,
     )
+
+
+def _refuse_no_project(project: AlembicProject | None, options: MigrateOptions) -> None:
+    if project is None and options.to != HEADS:
+        raise Misuse(
+            f"there is no Alembic project here, so no revision '{options.to}' to stop at; call it "
+            f"where the alembic.ini is, or name that with --alembic"
+        )
 
 
 def _dialect_of(engine: Engine) -> MigrationDialect:
