@@ -9,11 +9,10 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner, Result
 
-from records.shop import Model, everything, fill, run
+from records.shop import Model, everything, fill, run, write_log
 from shipworthy.audit import add_tables, install
 from shipworthy.cli import app
 from shipworthy.records import TABLES
-from shipworthy.records.purging import PURGE_LIMIT
 
 Call = Callable[..., Result]
 
@@ -128,8 +127,8 @@ def test_who_held_a_deletion_and_released_it_is_shown(shop: sa.Engine, call: Cal
 
 
 def test_all_that_is_expired_is_purged_however_much_it_is(shop: sa.Engine, call: Call) -> None:
-    """More than one transaction takes."""
-    many = PURGE_LIMIT + 1
+    """More than one transaction takes, which is 500."""
+    many = 501
     rows = ", ".join(f"({number}, 'x')" for number in range(1000, 1000 + many))
     run(shop, f"INSERT INTO labels (id, name) VALUES {rows}")
     run(shop, "DELETE FROM labels WHERE id >= 1000")
@@ -139,6 +138,18 @@ def test_all_that_is_expired_is_purged_however_much_it_is(shop: sa.Engine, call:
     assert len(facts(call("purge", "--expired", "--json"))["purged"]) == many
 
     assert facts(call("list", "--json")) == []
+
+
+def test_what_cannot_be_listed_for_a_damaged_entry_is_said(shop: sa.Engine, call: Call) -> None:
+    """Else nobody would miss it."""
+    run(shop, "DELETE FROM clients WHERE id = 1")
+    write_log(shop, "UPDATE shipworthy_audit_entries SET old = 'no' WHERE op = 'D'")
+
+    result = call("list")
+
+    assert (result.exit_code, result.stdout) == (0, "there is nothing in the trash\n")
+    assert result.stderr.startswith("note: entry ")
+    assert "`shipworthy audit verify` says what was changed" in result.stderr
 
 
 @pytest.mark.parametrize(

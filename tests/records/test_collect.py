@@ -11,9 +11,8 @@ from sqlalchemy.orm import Session
 
 from records.conftest import ready_engine
 from records.shop import Model, everything, fill, run, write_log
-from shipworthy.audit import META
+from shipworthy.audit import META, LogRowUnreadable
 from shipworthy.records import (
-    LogRowUnreadable,
     TrashSettings,
     deletions,
     needed,
@@ -76,6 +75,32 @@ def test_a_spoiled_entry_costs_its_transaction_and_says_so(shop: sa.Engine) -> N
     write_log(shop, f"UPDATE shipworthy_audit_entries SET old = 'no' WHERE seq = {good.id}")
     with pytest.raises(LogRowUnreadable, match=f"entry {good.id} of the log cannot be read"):
         plan_restore(shop, good.id)
+
+
+@pytest.mark.parametrize(
+    ("what", "of"), [("key = '[\"zz\"]'", "clients"), ("old = replace(old, 'tother', 'zz')", "tasks")]
+)
+def test_a_cell_that_is_none_costs_its_transaction_and_no_other(
+    shop: sa.Engine, what: str, of: str
+) -> None:
+    """It is JSON, and its meaning is lost: the entry is named, and nothing is changed."""
+    run(shop, "DELETE FROM clients WHERE id = 1")
+    run(shop, "DELETE FROM clients WHERE id = 2")
+    write_log(
+        shop,
+        f"UPDATE shipworthy_audit_entries SET {what} WHERE op = 'D' AND seq ="
+        " (SELECT max(seq) FROM shipworthy_audit_entries WHERE op = 'D' AND table_id ="
+        f" (SELECT table_id FROM shipworthy_audit_shapes WHERE table_name = '{of}'))",
+    )
+    after = everything(shop)
+    listed = deletions(shop)
+    assert [one.title for one in listed][-1] == "clients 1, with 8 rows of 5 other tables"
+    for spoiled in listed[:-1]:
+        for attempt in (plan_restore, restore):
+            with pytest.raises(LogRowUnreadable, match=r"entry \d+ .* \(no storage class"):
+                attempt(shop, spoiled.id)
+    assert everything(shop) == after
+    assert restore(shop, listed[-1].id).rows == 9
 
 
 def test_tables_that_are_not_kept_are_not_listed(shop: sa.Engine) -> None:

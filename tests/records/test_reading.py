@@ -11,12 +11,13 @@ from shipworthy.audit import (
     CatalogTable,
     Cell,
     Entry,
+    LogRowUnreadable,
     Shape,
     TableName,
     write_image,
     write_key,
 )
-from shipworthy.records.reading import LogRowUnreadable, TransactionReading
+from shipworthy.records.reading import TransactionReading
 
 PARENTS, CHILDREN = TableName(schema="", name="parents"), TableName(schema="", name="children")
 LINK = CatalogForeignKey(

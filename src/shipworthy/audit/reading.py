@@ -3,7 +3,8 @@
 Not here: what is asked (`past`, `versions`), and the log's proofs (`ledger`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -16,12 +17,35 @@ from shipworthy.audit.dialects.past import PastDialect, past_dialect
 from shipworthy.audit.model import CatalogTable, Cell, Entry, Shape, TableName
 from shipworthy.audit.shapes import read_shapes
 from shipworthy.audit.tables import ENTRIES, PERSONAL, SHAPES
-from shipworthy.errors import Misuse
+from shipworthy.errors import Misuse, ShipworthyError
 
 
 @final
 class TrailMissing(Misuse):
     """The database, or the table, has no trail."""
+
+
+@final
+class LogRowUnreadable(ShipworthyError):
+    """An entry of the log cannot be read; `seq` is which one."""
+
+    def __init__(self, seq: int, because: str) -> None:
+        self.seq = seq
+        super().__init__(
+            f"entry {seq} of the log cannot be read ({because}), so what belongs to it is unknown; "
+            "`shipworthy audit verify` says what was changed in the log"
+        )
+
+
+@contextmanager
+def naming_entry(seq: int) -> Iterator[None]:
+    """Let what the block cannot make sense of be a `LogRowUnreadable` of the entry `seq`."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        # Of the others the text alone says nothing: "KeyError: 77".
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise LogRowUnreadable(seq, f"{kind}{error}") from error
 
 
 @final

@@ -15,11 +15,11 @@ import sqlalchemy as sa
 from shipworthy.audit.cells import read_image, read_key, write_key
 from shipworthy.audit.dialects import AuditDialect
 from shipworthy.audit.model import OPERATIONS, CatalogTable, Cell, Shape, TableName
-from shipworthy.audit.reading import TOO_LONG
+from shipworthy.audit.reading import TOO_LONG, naming_entry
 from shipworthy.audit.shapes import read_shapes
 from shipworthy.audit.survey import dialect_for, is_installed
 from shipworthy.audit.tables import CONTEXTS, ENTRIES, PERSONAL
-from shipworthy.errors import Misuse, ShipworthyError
+from shipworthy.errors import Misuse
 
 PERSONAL_HIDDEN: Final = "(personal)"
 PERSONAL_ERASED: Final = "(erased)"
@@ -72,7 +72,7 @@ def recent_entries(connection: sa.Connection, wanted: LogFilter) -> list[LoggedE
     """Return the latest entries, the newest first, at most `wanted.limit`.
 
     Raises `Misuse` where there is no trail, or no table of that name was ever captured, and
-    `ShipworthyError` for an entry that somebody has damaged.
+    `LogRowUnreadable` for an entry that somebody has damaged.
     """
     dialect = dialect_for(connection.dialect.name)
     if not is_installed(connection):
@@ -82,14 +82,9 @@ def recent_entries(connection: sa.Connection, wanted: LogFilter) -> list[LoggedE
     openings = _openings(connection, [row.seq for row in rows]) if wanted.personal else None
     found = []
     for row in rows:
-        try:
+        with naming_entry(row.seq):
             shape = shapes[row.shape_id] if row.shape_id else _NO_TABLE
             found.append(_entry(row, shape, dialect, openings))
-        except (KeyError, ValueError) as error:
-            raise ShipworthyError(
-                f"entry {row.seq} of the log cannot be read: {type(error).__name__}: {error}; "
-                f"`shipworthy audit verify` says what was changed"
-            ) from error
     return found
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session
 
 from shipworthy.audit.cells import read_image, read_key, write_key
-from shipworthy.audit.fold import arrival
+from shipworthy.audit.fold import Arrival, arrival
 from shipworthy.audit.model import OPERATIONS, CatalogTable, Cell, Context, Entry
 from shipworthy.audit.moment import time_of
 from shipworthy.audit.reading import (
@@ -27,6 +27,7 @@ from shipworthy.audit.reading import (
     TrailReader,
     batched,
     connection_of,
+    naming_entry,
     target_of,
 )
 from shipworthy.audit.tables import CONTEXTS, ENTRIES
@@ -107,13 +108,18 @@ async def history_async(
 def told(
     reader: TrailReader, entries: Sequence[Entry], attributes: Mapping[str, str] | None = None
 ) -> Iterator[RowVersion]:
-    """Give entries as people read them, with who made them and the values beside the log."""
+    """Give entries as people read them, with who made them and the values beside the log.
+
+    Raises `LogRowUnreadable` for one that somebody has damaged.
+    """
     for batch in batched(entries, 500):
         contexts = contexts_of(reader.connection, {entry.tx for entry in batch})
         beside = [entry.seq for entry in batch if _has_personal(entry)]
         personal = reader.personal(beside) if beside else {}
         for entry in batch:
-            yield _version(reader, entry, contexts[entry.tx], personal, attributes or {})
+            with naming_entry(entry.seq):
+                version = _version(reader, entry, contexts[entry.tx], personal, attributes or {})
+            yield version
 
 
 def contexts_of(connection: sa.Connection, names: set[str]) -> dict[str, Context]:
@@ -227,14 +233,14 @@ class _RowTrail:
 
     def _forward(self, entry: Entry, found: dict[int, Entry]) -> None:
         """Add what happened to the row after an update that gave it another key."""
-        move = arrival(entry, self._key_at(entry))
+        move = self._move(entry)
         while move is not None:
             called, after, move = move.key, move.seq, None
             for later in self._entries(called, ENTRIES.c.seq > after):
                 if later.op == "I" or later.seq in found:
                     return
                 found[later.seq] = later
-                move = arrival(later, self._key_at(later))
+                move = self._move(later)
                 if move is not None or later.op == "D":
                     break
 
@@ -245,7 +251,7 @@ class _RowTrail:
             called, before, reached = reached.key, reached.seq, None
             began = before
             for earlier in reversed(self._entries(called, ENTRIES.c.seq < before)):
-                if earlier.op == "D" or arrival(earlier, self._key_at(earlier)) is not None:
+                if earlier.op == "D" or self._move(earlier) is not None:
                     break
                 began = earlier.seq
                 found[earlier.seq] = earlier
@@ -262,7 +268,7 @@ class _RowTrail:
         for entry in own:
             if not there and entry.op != "I":
                 return True
-            there = entry.op != "D" and arrival(entry, self._key_at(entry)) is None
+            there = entry.op != "D" and self._move(entry) is None
         return not there and self._is_live(key)
 
     def _is_live(self, key: str) -> bool:
@@ -274,8 +280,9 @@ class _RowTrail:
             self._reader.audit.select_rows(self._reader.connection, table, table.primary_key, cells)
         )
 
-    def _key_at(self, entry: Entry) -> Sequence[str]:
-        return self._reader.shapes[entry.shape_id].table.primary_key
+    def _move(self, entry: Entry) -> Arrival | None:
+        with naming_entry(entry.seq):
+            return arrival(entry, self._reader.shapes[entry.shape_id].table.primary_key)
 
     def _entries(self, key: str, *more: sa.ColumnElement[bool]) -> list[Entry]:
         of_row = (ENTRIES.c.table_id == self._id, ENTRIES.c.key == key)
@@ -294,5 +301,5 @@ class _RowTrail:
         entries = self._reader.entries(
             ENTRIES.c.table_id == self._id, ENTRIES.c.op == "U", sa.or_(*named)
         )
-        moves = ((entry, arrival(entry, self._key_at(entry))) for entry in entries)
+        moves = ((entry, self._move(entry)) for entry in entries)
         return [entry for entry, move in moves if move is not None and move.key == key]

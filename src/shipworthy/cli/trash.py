@@ -287,6 +287,7 @@ def opened_trash(
     loaded = load_settings(config)
     with (
         refusals_said(settings=2),
+        _unreadable_said(),
         db.opened_database(
             database, loaded.of(db.DbSettings), alembic=project_file, must_exist=True
         ) as (engine, _),
@@ -300,6 +301,19 @@ def opened_trash(
                     yield engine, loaded.of(TrashSettings)
         finally:
             end()
+
+
+@contextmanager
+def _unreadable_said() -> Iterator[None]:
+    """Say which deletions are not in the trash because an entry of theirs cannot be read."""
+    from shipworthy.events import listen
+    from shipworthy.records import DeletionUnreadable
+
+    stop = listen(lambda told: say_on_stderr(f"note: {told.because}"), DeletionUnreadable)
+    try:
+        yield
+    finally:
+        stop()
 
 
 def _login() -> str:

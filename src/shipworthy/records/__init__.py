@@ -60,9 +60,6 @@ if TYPE_CHECKING:
         Obstacle,
         ObstacleKind,
     )
-    from shipworthy.records.reading import (
-        LogRowUnreadable,
-    )
     from shipworthy.records.refusals import (
         DeletionHalfVisible,
         DeletionHeld,
@@ -123,7 +120,6 @@ __all__ = [
     "FlagDeletion",
     "FlagRestoreRefused",
     "FlaggedTable",
-    "LogRowUnreadable",
     "Obstacle",
     "ObstacleKind",
     "RecordsRefused",
@@ -193,7 +189,6 @@ _OFFERED = {
     "listing": ("DeletionChange", "moment"),
     "model": ("OPEN_STATES", "Deletion", "DeletionState"),
     "plan": ("Obstacle", "ObstacleKind"),
-    "reading": ("LogRowUnreadable",),
     "refusals": (
         "DeletionHalfVisible",
         "DeletionHeld",

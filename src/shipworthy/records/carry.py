@@ -44,16 +44,15 @@ def carry_out(connection: sa.Connection, survey: RestoreSurvey, chosen: Iterable
     wanted = set(chosen)
     obstacles: list[Obstacle] = []
     while True:
-        savepoint = connection.begin_nested()
-        carrying = _Carrying(connection, survey, wanted)
-        done = carrying.all()
-        # Of a circle one row goes in before what it refers to, which may be refused then.
-        if not done.rows & carrying.refused:
-            carrying.finish()
-            savepoint.commit()
-            done.obstacles = [*obstacles, *done.obstacles]
-            return done
-        savepoint.rollback()
+        with connection.begin_nested() as savepoint:
+            carrying = _Carrying(connection, survey, wanted)
+            done = carrying.all()
+            # Of a circle one row goes in before what it refers to, which may be refused then.
+            if not done.rows & carrying.refused:
+                carrying.finish()
+                done.obstacles = [*obstacles, *done.obstacles]
+                return done
+            savepoint.rollback()
         obstacles += [one for one in done.obstacles if one.seq in carrying.refused]
         wanted -= carrying.refused
 

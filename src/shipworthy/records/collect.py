@@ -22,7 +22,9 @@ from shipworthy.audit import (
     AuditDialect,
     Context,
     Entry,
+    LogRowUnreadable,
     Shape,
+    naming_entry,
     read_shapes,
 )
 from shipworthy.db import classify
@@ -39,7 +41,7 @@ from shipworthy.records.log import (
     parts_of,
 )
 from shipworthy.records.model import DeletedRow, DeletionState, Group
-from shipworthy.records.reading import LogRowUnreadable, TransactionReading
+from shipworthy.records.reading import TransactionReading
 from shipworthy.records.tables import DELETION_CHANGES, DELETION_ENTRIES, DELETIONS
 
 _SINCE: Final = "trash_since"
@@ -116,15 +118,19 @@ def _collect(connection: sa.Connection, tables: Sequence[str]) -> Collected:
     for transaction, last_seq in _new_transactions(connection, known).items():
         try:
             context, groups, last = _read(connection, transaction, shapes)
+            kept = [
+                (group, _roots_of(group, shapes, dialect))
+                for group in groups
+                if _wanted(group, shapes, tables)
+            ]
         except LogRowUnreadable as error:
             unreadable.append(error)
             emit(DeletionUnreadable, entry=error.seq, because=str(error))
             continue
-        kept = [group for group in groups if _wanted(group, shapes, tables)]
         _forget(connection, transaction)
-        for group in kept:
+        for group, roots in kept:
             whole = len(groups) == 1
-            _record(connection, dialect, group, context, shapes, whole, max(last.seq, last_seq))
+            _record(connection, group, roots, context, shapes, whole, max(last.seq, last_seq))
             found.append(group.id)
     if not unreadable:
         # Also where it is less than before: a copy in another PostgreSQL counts anew.
@@ -238,19 +244,14 @@ def _forget(connection: sa.Connection, transaction: str) -> None:
 
 def _record(  # noqa: PLR0917 - all of one row
     connection: sa.Connection,
-    dialect: AuditDialect,
     group: Group,
+    roots: Sequence[tuple[str, str]],
     context: Context,
     shapes: Mapping[int, Shape],
     whole: bool,  # noqa: FBT001
     last_seq: int,
 ) -> None:
     tables = Counter(str(shapes[row.shape_id].table.name) for row in group.rows)
-    by_seq = {row.seq: row for row in group.rows}
-    roots = [
-        _named(by_seq[seq], shapes[by_seq[seq].shape_id], dialect)
-        for seq in group.roots[:_ROOTS_KEPT]
-    ]
     actor = context.actor or context.db_user
     connection.execute(
         sa.insert(DELETIONS).values(
@@ -278,8 +279,18 @@ def _record(  # noqa: PLR0917 - all of one row
     emit(DeletionFound, deletion=group.id, rows=len(group.rows), tables=len(tables))
 
 
-def _named(row: DeletedRow, shape: Shape, dialect: AuditDialect) -> tuple[str, str]:
-    return str(shape.table.name), shown_key(dialect, shape.table, row.key) or ""
+def _roots_of(
+    group: Group, shapes: Mapping[int, Shape], dialect: AuditDialect
+) -> list[tuple[str, str]]:
+    """Return table and key of the first roots; raises `LogRowUnreadable`."""
+    by_seq = {row.seq: row for row in group.rows}
+    return [_named(by_seq[seq], shapes, dialect) for seq in group.roots[:_ROOTS_KEPT]]
+
+
+def _named(row: DeletedRow, shapes: Mapping[int, Shape], dialect: AuditDialect) -> tuple[str, str]:
+    table = shapes[row.shape_id].table
+    with naming_entry(row.seq):
+        return str(table.name), shown_key(dialect, table, row.key) or ""
 
 
 def _title(roots: Sequence[tuple[str, str]], count: int, tables: Mapping[str, int]) -> str:

@@ -14,11 +14,12 @@ from shipworthy.audit import (
     Cell,
     Context,
     Entry,
+    LogRowUnreadable,
     audit_dialect,
+    naming_entry,
     read_image,
 )
 from shipworthy.records.model import DeletedRow
-from shipworthy.records.reading import LogRowUnreadable
 from shipworthy.records.refusals import TrashNotInstalled
 
 T = TypeVar("T")
@@ -158,10 +159,8 @@ def images_of(
 
 def old_image(seq: int, text: str | None) -> dict[str, Cell]:
     """Return the image of a row as an entry has it; raises `LogRowUnreadable` for none."""
-    try:
+    with naming_entry(seq):
         image = read_image(text)
-    except ValueError as error:
-        raise LogRowUnreadable(seq, str(error)) from error
     if not image or not isinstance(image, dict):
         raise LogRowUnreadable(seq, "it has no image of the row")
     return image

@@ -18,8 +18,6 @@ from shipworthy.records.model import OPEN_STATES, DeletionState
 from shipworthy.records.refusals import DeletionHeld
 from shipworthy.records.tables import DELETIONS
 
-# How many are purged in one transaction.
-PURGE_LIMIT: Final = 500
 # The notes of a hold, with its reason, and of its end.
 HELD: Final = "on hold"
 RELEASED: Final = "released"
@@ -35,9 +33,7 @@ def purge_in(connection: sa.Connection, id: int) -> None:  # noqa: A002
     emit(DeletionPurged, deletion=id, actor=current_actor())
 
 
-def expired_in(
-    connection: sa.Connection, before_microseconds: int, *, limit: int = PURGE_LIMIT
-) -> list[int]:
+def expired_in(connection: sa.Connection, before_microseconds: int, *, limit: int) -> list[int]:
     """Return open deletions from before an instant that are not on hold, the oldest first.
 
     Those that somebody else is about are left out; who is told of one keeps them from it.

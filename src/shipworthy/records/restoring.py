@@ -26,7 +26,7 @@ from shipworthy.records.model import Deletion, DeletionState
 from shipworthy.records.plan import Obstacle, ObstacleKind
 from shipworthy.records.refusals import RestoreRefused
 from shipworthy.records.report import Restored, RestoreMode, RestorePlan, obstacle_sentence
-from shipworthy.records.survey import RestoreSurvey, survey_deletion
+from shipworthy.records.survey import RestoreSurvey, naming_damage, survey_deletion
 
 # How long the proof and the restore wait for a lock that somebody else has.
 LOCK_SECONDS: Final = 5.0
@@ -39,10 +39,11 @@ def plan_in(connection: sa.Connection, id: int, *, prove: bool = True) -> Restor
     """
     deletion = find_deletion(connection, id, lock=prove)
     must_be_open(connection, deletion)
-    survey = survey_deletion(connection, deletion)
-    if not prove:
-        return _plan(survey, survey.obstacles)
-    obstacles = (*survey.obstacles, *_proof(connection, survey))
+    with naming_damage(connection, deletion):
+        survey = survey_deletion(connection, deletion)
+        if not prove:
+            return _plan(survey, survey.obstacles)
+        obstacles = (*survey.obstacles, *_proof(connection, survey))
     plan = _plan(survey, obstacles, proven=True)
     if not plan.needs:
         return plan
@@ -80,16 +81,30 @@ def _restore(
 ) -> Restored:
     deletion = find_deletion(connection, id, lock=True)
     must_be_open(connection, deletion)
+    with naming_damage(connection, deletion):
+        return _restore_open(
+            connection, deletion, mode, accept_losses=accept_losses, on_the_way=on_the_way
+        )
+
+
+def _restore_open(
+    connection: sa.Connection,
+    deletion: Deletion,
+    mode: RestoreMode,
+    *,
+    accept_losses: bool,
+    on_the_way: Sequence[int],
+) -> Restored:
     survey = survey_deletion(connection, deletion)
     before: list[Restored] = []
-    while mode == "with-needs" and (needs := _needs(survey.obstacles, (*on_the_way, id))):
+    while mode == "with-needs" and (needs := _needs(survey.obstacles, (*on_the_way, deletion.id))):
         before.append(
             _restore(
                 connection,
                 needs[0],
                 mode,
                 accept_losses=accept_losses,
-                on_the_way=(*on_the_way, id),
+                on_the_way=(*on_the_way, deletion.id),
             )
         )
         survey = survey_deletion(connection, deletion)
@@ -114,14 +129,14 @@ def _restore(
     count_restore(rows=len(done.rows), left=len(left))
     emit(
         DeletionRestored,
-        deletion=id,
+        deletion=deletion.id,
         mode=mode,
         rows=len(done.rows),
         left=len(left),
         actor=current_actor(),
     )
     return Restored(
-        deletion=id,
+        deletion=deletion.id,
         rows=len(done.rows),
         relinks=done.relinks,
         left=len(left),

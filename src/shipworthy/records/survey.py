@@ -5,6 +5,7 @@ is found, not for their images. The verdicts themselves are `plan`'s.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final, final
 
@@ -19,6 +20,7 @@ from shipworthy.audit import (
     Image,
     Shape,
     TableName,
+    naming_entry,
     read_image,
     read_key,
     read_shapes,
@@ -71,7 +73,8 @@ class RestoreSurvey:
         """Return the table and the key of a row or relink, as people read them."""
         row = self.rows.get(seq) or self.relinks[seq]
         table = self.mappings[row.shape_id].shape.table
-        return str(table.name), shown_key(self.dialect, table, row.key)
+        with naming_entry(seq):
+            return str(table.name), shown_key(self.dialect, table, row.key)
 
     def images(
         self, connection: sa.Connection, rows: Sequence[int]
@@ -95,14 +98,39 @@ def survey_deletion(connection: sa.Connection, deletion: Deletion) -> RestoreSur
     relinks = {} if left is not None else {relink.seq: relink for relink in group.relinks}
     survey = survey_rows(connection, deletion, group, shapes, rows=rows, relinks=relinks)
     told = {relink.seq for relink in group.relinks} | set(group.unlinked_by)
-    changed = tuple(
-        f"{shapes[entry.shape_id].table.name} "
-        f"{shown_key(survey.dialect, shapes[entry.shape_id].table, entry.key)}: "
-        f"{', '.join(read_image(entry.new))}"
-        for entry in updates_of(connection, parts_of(connection, deletion.tx), limit=ALSO_TOLD)
-        if entry.seq not in told and entry.key is not None
-    )
-    return replace(survey, also_changed=changed)
+    changed = []
+    for entry in updates_of(connection, parts_of(connection, deletion.tx), limit=ALSO_TOLD):
+        if entry.seq in told or entry.key is None:
+            continue
+        with naming_entry(entry.seq):
+            table = shapes[entry.shape_id].table
+            key, names = shown_key(survey.dialect, table, entry.key), read_image(entry.new)
+            changed.append(f"{table.name} {key}: {', '.join(names)}")
+    return replace(survey, also_changed=tuple(changed))
+
+
+@contextmanager
+def naming_damage(connection: sa.Connection, deletion: Deletion) -> Iterator[None]:
+    """Let a cell that the block cannot read be a `LogRowUnreadable` of its entry.
+
+    Cells are read many at once, so which it was is looked for only when there is one; what was not
+    of a cell is raised as it is.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, LookupError):
+        shapes, dialect = read_shapes(connection), dialect_of(connection)
+        rows = members_of(connection, deletion, shapes).rows
+        for part in in_chunks(rows, PART):
+            images, _ = images_of(connection, [row.seq for row in part])
+            for row in part:
+                table = shapes[row.shape_id].table
+                with naming_entry(row.seq):
+                    shown_key(dialect, table, row.key)
+                    for name, cell in images[row.seq].items():
+                        column = table.column(name)
+                        dialect.value(cell, column.type if column else "")
+        raise
 
 
 def survey_rows(

@@ -17,13 +17,7 @@ from shipworthy.records.listing import (
     list_deletions,
 )
 from shipworthy.records.model import OPEN_STATES, Deletion, DeletionState
-from shipworthy.records.purging import (
-    PURGE_LIMIT,
-    expired_in,
-    hold_in,
-    needed_entries,
-    purge_in,
-)
+from shipworthy.records.purging import expired_in, hold_in, needed_entries, purge_in
 from shipworthy.records.refusals import DeletionHeld, DeletionNotOpen
 from shipworthy.records.report import Restored, RestoreMode, RestorePlan
 from shipworthy.records.restoring import plan_in, restore_in
@@ -127,7 +121,7 @@ def purge_expired(
     *,
     settings: TrashSettings | None = None,
     clock: Clock = SYSTEM_CLOCK,
-    limit: int = PURGE_LIMIT,
+    limit: int = 500,
 ) -> list[int]:
     """Purge what is older than `trash.keep` and not on hold, at most `limit`; returns which.
 

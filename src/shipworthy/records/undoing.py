@@ -18,7 +18,7 @@ from shipworthy.records.order import insert_order
 from shipworthy.records.plan import ObstacleKind
 from shipworthy.records.refusals import UndoRefused
 from shipworthy.records.restoring import LOCK_SECONDS
-from shipworthy.records.survey import RestoreSurvey, empty_first, survey_rows
+from shipworthy.records.survey import RestoreSurvey, empty_first, naming_damage, survey_rows
 
 _RESTORED = (DeletionState.RESTORED, DeletionState.PARTLY_RESTORED)
 
@@ -37,7 +37,8 @@ def undo_in(connection: sa.Connection, id: int) -> int:  # noqa: A002
     left = left_out(connection, deletion) or frozenset()
     back = {row.seq: row for row in group.rows if row.seq not in left}
     relinks = {relink.seq: relink for relink in group.relinks}
-    survey = survey_rows(connection, deletion, group, shapes, rows=back, relinks=relinks)
+    with naming_damage(connection, deletion):
+        survey = survey_rows(connection, deletion, group, shapes, rows=back, relinks=relinks)
     _must_be_unchanged(survey)
     restoring = restore_dialect(connection.dialect.name)
     with (
