@@ -201,6 +201,36 @@ def test_a_third_sigterm_leaves_at_once_with_the_stacks(run: Run, diary: Diary) 
     assert "left behind: GET /swallow" in str(line["held_by"])
 
 
+def test_a_client_that_left_is_counted_though_the_application_never_hears_of_it(
+    run: Run, diary: Diary
+) -> None:
+    """Most handlers listen for nothing; what they send then goes nowhere, and raises nothing."""
+    with run() as service:
+        service.until_ready()
+        with service.raw() as client:
+            client.sendall(b"GET /slow?seconds=0.5 HTTP/1.1\r\nHost: x\r\n\r\n")
+            service.until(lambda: "slow began" in diary())
+        service.until(lambda: "slow ended" in diary())
+        left = re.compile(r"^shipworthy_http_client_disconnects_total{.*} 1$", re.MULTILINE)
+        service.until(lambda: left.search(service.metrics()))
+        service.signal()
+        assert service.ended() == 0
+
+
+def test_a_replaced_worker_that_leaves_work_behind_was_forced(run: Run, diary: Diary) -> None:
+    """It ends by itself, with code 70; nobody had to strike it, and yet it was not ready to go."""
+    with run() as service:
+        service.until_ready()
+        During(service, "/swallow")
+        service.until(lambda: "swallow began" in diary())
+        service.command("restart")
+        service.until(lambda: service.status()["ended"])
+        assert service.status()["ended"][0]["end"] == "forced"
+        assert 'worker_ends_total{reason="forced"} 1\n' in service.metrics()
+        service.signal()
+        service.ended()
+
+
 def test_a_handler_that_swallows_cancellation_does_not_hold_the_exit(
     run: Run, diary: Diary
 ) -> None:

@@ -184,6 +184,35 @@ async def test_a_client_that_leaves_is_noted_unless_the_answer_was_whole(ask):
     assert gone == [True, False]
 
 
+async def test_a_client_that_left_unheard_is_noted_where_the_server_knows():
+    """uvicorn drops in silence what is sent to it; the object whose `send` it is says so."""
+    gone = []
+
+    class Cycle:
+        disconnected = False
+
+        async def send(self, message):
+            self.disconnected = True
+
+    class Notes:
+        def leave(self, call):
+            gone.append(call.gone)
+
+    async def answers(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if scope["path"] == "/parts":
+            await send({"type": "http.response.body", "body": b"1", "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def receive():
+        return {"type": "http.request"}
+
+    scope = {"type": "http", "method": "GET", "path": "/parts", "headers": []}
+    await line(answers, Notes())(scope, receive, Cycle().send)
+
+    assert gone == [True]
+
+
 async def test_messages_of_extensions_pass_and_a_sent_file_ends_the_answer(ask):
     """Trailers, early hints and pathsend are the server's business."""
     page = []

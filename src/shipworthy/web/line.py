@@ -55,10 +55,10 @@ class Call:
     `app` is who will be asked: a guard may put another in its place. `status` is 0 until the
     answer has started, `first_at` when the first part of one that comes in parts was handed over, 0
     for any other, `ended` is set when its last byte is handed to the server, `gone` when the
-    client left before that. `head` is that of the answer, once there is one; `stream` what is known
-    of an answer that comes in parts. `heard` is set when the application has met the end of a call
-    that was ended in its place, see `hang_up`. `keyed` is set while the call holds an
-    Idempotency-Key of its own.
+    client left before that: as soon as the application hears of it, else at the end. `head` is that
+    of the answer, once there is one; `stream` what is known of an answer that comes in parts.
+    `heard` is set when the application has met the end of a call that was ended in its place, see
+    `hang_up`. `keyed` is set while the call holds an Idempotency-Key of its own.
     """
 
     __slots__ = (
@@ -233,6 +233,10 @@ class Call:
         """State that the answer is over; guards are told once, however often this is said."""
         if not self.ended:
             self.ended = True
+            # uvicorn drops in silence what is sent to a client that has left, so an application
+            # that does not listen for it never hears of it; whose `send` this is knows.
+            if getattr(getattr(self._send, "__self__", None), "disconnected", False):
+                self.gone = True
             for ended in self._line.ended:
                 ended(self)
 

@@ -82,7 +82,7 @@ EXCEPTIONS = Metric(
 DISCONNECTS = Metric(
     "shipworthy_http_client_disconnects_total",
     "counter",
-    "Clients that were seen to leave before their answer was over.",
+    "Clients that left before their answer was over, as far as the application or uvicorn heard.",
     {"http_route": _ROUTES},
 )
 HANDSHAKES = Metric(

@@ -191,7 +191,7 @@ WEB_PANELS: Final = (
     ),
     Panel(
         title="Clients that left",
-        help="Clients that were seen to leave before their answer was over, by route.",
+        help="Clients that left before their answer was over, as far as that was heard, by route.",
         board=Board.OVERVIEW,
         shows=(("{http_route}", Rate(_LEFT)),),
         unit="per_second",
@@ -285,7 +285,9 @@ WEB_ALERTS: Final = (
         for_seconds=300,
         urgency=Urgency.TICKET,
         summary="{value} of the clients of {http_route} leave before their answer is over",
-        cause="The answer takes longer than they wait, or a proxy in between cuts it.",
+        cause="The answer takes longer than they wait, or a proxy in between cuts it. Where the "
+        "server is not uvicorn there are more than are counted: only an application that listens "
+        "for it hears of them.",
         look="The panel 'Time to answer, by route': is there a round number, as 30 s, at which "
         "they leave? That is the timeout of a proxy or a client.",
         act="Shorten the answer, or move the work behind it to the background.",
