@@ -12,9 +12,10 @@ from shipworthy.settings import load
 ENVIRON = {"SHIPWORTHY_ENV": "development", "SHIPWORTHY_LOG__FORMAT": "json"}
 
 
-def hardened(app: Any) -> Any:
+def hardened(app: Any, **environ: str) -> Any:
     """Put the default guards around `app`, whatever settings lie where this is run."""
-    return harden(app, settings=load(environ=ENVIRON, directory=Path(__file__).parent))
+    said = {**ENVIRON, **environ}
+    return harden(app, settings=load(environ=said, directory=Path(__file__).parent))
 
 
 def arms() -> dict[str, Callable[..., Any]]:

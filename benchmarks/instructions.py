@@ -35,6 +35,9 @@ BASELINE = Path(__file__).with_name("instructions.json")
 GROWTH_RATIO = 1.05
 # A rare path (a refilled store of ids, a new second) is in few of them, so the median has none.
 TIMES = 31
+# A port that nobody has by convention (discard): nothing is sent there anyway.
+NOWHERE = "http://127.0.0.1:9"
+NONE_KEPT = {"SHIPWORTHY_TRACES__SAMPLE_RATIO": "0", "SHIPWORTHY_TRACES__SLOW": "0"}
 
 IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 OURS = str(Path(shipworthy.__file__).parent)
@@ -150,6 +153,8 @@ async def metric_counts() -> dict[str, int]:
 async def counts() -> dict[str, int]:
     """Return the instructions of everything that is gated."""
     app = hardened(echoing())
+    # Traced, and no trace is kept: what most requests of a traced service are.
+    traced = hardened(bare(), SHIPWORTHY_TRACES__ENDPOINT=NOWHERE, **NONE_KEPT)
 
     @event()
     class NobodyListens(Event):
@@ -173,12 +178,13 @@ async def counts() -> dict[str, int]:
 
     # One look-up, however many routes there are.
     many = hardened(bare_of(500))
-    async with living(app), living(many):
+    async with living(app), living(many), living(traced):
         short = await counted(lambda: talk(app, 1))
         long = await counted(lambda: talk(app, 11))
         return {
             "GET request": await counted(lambda: ask(app)),
             "GET request with 500 routes": await counted(lambda: ask(many)),
+            "GET request whose trace is not kept": await counted(lambda: ask(traced)),
             "websocket message": (long - short) // 10,
             "emit without a listener": await counted(state_it),
             "log record": await counted(log_it),

@@ -1,7 +1,11 @@
 """The arms of our own environment: what of the hull is telemetry, and the whole hull, by routes."""
 
+import atexit
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, final
 
@@ -35,7 +39,35 @@ def arms() -> dict[str, Callable[..., Any]]:
             app, lined(app, telemetry(app, log=True))
         )
         found[f"harden(app), {name}"] = hardened(bare_of(routes))
+        for kept, ratio in (("no trace kept", 0), ("each trace kept", 1)):
+            found[f"harden(app), {kept}, {name}"] = hardened(
+                bare_of(routes),
+                SHIPWORTHY_TRACES__ENDPOINT=taking_all(),
+                SHIPWORTHY_TRACES__SAMPLE_RATIO=str(ratio),
+            )
     return found
+
+
+@cache
+def taking_all() -> str:
+    """Return the address of a collector that takes all it is sent; a process of its own."""
+    program = (
+        "from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer\n"
+        "class Taker(BaseHTTPRequestHandler):\n"
+        "    def do_POST(self):\n"
+        "        self.rfile.read(int(self.headers['Content-Length']))\n"
+        "        self.send_response(200)\n"
+        "        self.send_header('Content-Length', '0')\n"
+        "        self.end_headers()\n"
+        "    def log_message(self, *_): pass\n"
+        "server = ThreadingHTTPServer(('127.0.0.1', 0), Taker)\n"
+        "print(server.server_address[1], flush=True)\n"
+        "server.serve_forever()\n"
+    )
+    taker = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    atexit.register(taker.kill)
+    assert taker.stdout is not None
+    return f"http://127.0.0.1:{taker.stdout.readline().strip()}"
 
 
 @final

@@ -220,6 +220,14 @@ def _restore(stage: Stage) -> None:
     stage.ask(f"/api/trash/{number}/restore", "POST", json={"by": "drill"})
 
 
+def _traces_refused(stage: Stage) -> None:
+    stage.traces.status = 503
+
+
+def _traces_taken(stage: Stage) -> None:
+    stage.traces.status = 200
+
+
 TRAFFIC: Final = Cause(name="all is well", alerts=(), before=_upload)
 
 CAUSES: Final = (
@@ -435,6 +443,13 @@ CAUSES: Final = (
         alerts=("NotificationsNotDelivered",),
         before=_beats_refused,
         after=_beats_taken,
+    ),
+    Cause(
+        name="the collector of traces is not available",
+        alerts=("TracesUnsent",),
+        before=_traces_refused,
+        press=_get("/drill/well"),
+        after=_traces_taken,
     ),
     Cause(
         name="the supervisor stands still",

@@ -25,6 +25,7 @@ import sqlalchemy as sa
 from sqlalchemy import make_url
 
 from alert_sinks import Sink, webhook_sink
+from otlp_receiver import Collector, collector
 from prometheus_server import Prometheus, prometheus_on
 from serve.launch import TOKEN, Service, brisk, started
 from services import free_port, program
@@ -174,6 +175,7 @@ class Stage:
     prometheus: Prometheus
     ears: Ears
     beats: Sink  # of the heartbeat
+    traces: Collector
     pipe: Pipe
     proxy: FaultProxy
     database: sa.Engine  # past the proxy
@@ -274,6 +276,7 @@ def staged(folder: Path, postgres_url: str) -> Iterator[Stage]:
         sink = stack.enter_context(webhook_sink())
         own = stack.enter_context(webhook_sink())
         beats = stack.enter_context(webhook_sink())
+        traces = stack.enter_context(collector())
         proxy = stack.enter_context(FaultProxy.in_thread(str(url.host), url.port or 5432))
         through = url.set(host=proxy.host, port=proxy.port)
         pipe = Pipe()
@@ -282,7 +285,9 @@ def staged(folder: Path, postgres_url: str) -> Iterator[Stage]:
             started(
                 f"{APPS / 'drilled.py'}:app",
                 directory=folder,
-                settings=brisk(check_interval="500ms", ready_check="drilled:is_well") + _SETTINGS,
+                settings=brisk(check_interval="500ms", ready_check="drilled:is_well")
+                + _SETTINGS
+                + f'[traces]\nendpoint = "{traces.url}"\n',
                 environ={
                     "DATABASE_URL": through.render_as_string(hide_password=False),
                     "SHIPWORTHY_DB__URL": postgres_url,
@@ -315,6 +320,7 @@ def staged(folder: Path, postgres_url: str) -> Iterator[Stage]:
             prometheus=prometheus,
             ears=Ears(sink),
             beats=beats,
+            traces=traces,
             pipe=pipe,
             proxy=proxy,
             database=engine,

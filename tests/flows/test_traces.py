@@ -87,6 +87,7 @@ def test_all_that_failed_or_was_slow_arrives_and_a_share_of_the_rest(
     assert route in {"/fast/{number}", "/fast/<int:number>", None}
     assert {span.resource["service.name"] for span in spans} == {"shop"}
     assert "shipworthy_traces_kept_total{" in metrics
+    assert f"traces are sent to {there.url}/v1/traces" in service.err
     # The ids of the log are those of the spans.
     access = [line for line in service.lines() if line["logger"] == "shipworthy.access"]
     known = {line["request_id"]: line["trace_id"] for line in access}

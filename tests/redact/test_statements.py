@@ -1,9 +1,12 @@
 """What errors of databases repeat, and what of it stays."""
 
+import time
+
 import pytest
 import sqlalchemy as sa
+from hypothesis import given, strategies as st
 
-from shipworthy.redact import redact
+from shipworthy.redact import redact, without_values
 
 BACKGROUND = "(Background on this error at: https://sqlalche.me/e/20/gkpj)"
 
@@ -78,3 +81,42 @@ def test_parameters_that_close_too_far_away_end_with_their_line():
     text = f"[parameters: (1,)]\n{between}\n[parameters: (2,)]\n{BACKGROUND}"
 
     assert redact(text) == f"[parameters: ***]\n{between}\n[parameters: ***]\n{BACKGROUND}"
+
+
+@pytest.mark.parametrize(
+    ("statement", "shape"),
+    [
+        ("SELECT * FROM t WHERE a = $1 AND b = %s AND c = :c1", None),
+        ("SELECT a1, t2.b FROM t2 LIMIT 10", "SELECT a1, t2.b FROM t2 LIMIT ?"),
+        ("UPDATE t SET a = 'it''s', b = 1.5e3", "UPDATE t SET a = ?, b = ?"),
+        ("SELECT 'open to the end", "SELECT ?"),
+        (r"SELECT 'a\', 'secret'", "SELECT ?"),
+        ("SELECT $$secret$$, $x$ $$ $x$, 'b'", "SELECT ?, ?, ?"),
+        ("/* secret */ SELECT 1 -- secret\nFROM t", "  SELECT ?  \nFROM t"),
+        ('SELECT "Order"."id" FROM "Order" JOIN "B" ON x = "secret"',
+         'SELECT "Order"."id" FROM "Order" JOIN "B" ON x = ?'),
+        ("SELECT 0xDEADBEEF, x'53'", "SELECT ?, x?"),
+    ],
+)  # fmt: skip
+def test_a_statement_keeps_its_shape_and_none_of_its_values(statement, shape):
+    """Texts, numbers and comments go; names and placeholders stay."""
+    assert without_values(statement) == (statement if shape is None else shape)
+
+
+@given(st.text(st.characters(codec="ascii"), max_size=200))
+def test_no_text_of_a_statement_stays(value):
+    """Whatever is between the quotes, written as SQL has it."""
+    literal = value.replace("'", "''")
+    shape = without_values(f"SELECT a FROM t WHERE b = '{literal}' AND c = 'tail-secret'")
+
+    assert "tail-secret" not in shape
+    assert len(value) < 3 or value not in shape or value in "SELECT a FROM t WHERE b = ? AND c = ?"
+
+
+@pytest.mark.parametrize("piece", ["'", '"', "$$", "$a$", "/*", "--", "'\\", "1", '"a".'])
+def test_a_hostile_statement_takes_linear_time(piece):
+    """A hundred thousand openings without an end."""
+    began = time.process_time()
+    without_values("SELECT " + piece * 100_000)
+
+    assert time.process_time() - began < 2.0

@@ -87,8 +87,8 @@ def test_an_allowance_never_has_more_than_a_second_brings(
 
 def test_failed_comes_before_slow() -> None:
     """One reason is told; what failed is what somebody looks for."""
-    assert kept_because(500, 9.0, slow_seconds=1.0) == "failed"
-    assert kept_because(503, 0.0, slow_seconds=1.0) == "failed"
-    assert kept_because(499, 1.0, slow_seconds=1.0) == "slow"
-    assert kept_because(200, 0.999, slow_seconds=1.0) == ""
-    assert kept_because(200, 1e9, slow_seconds=0.0) == ""
+    assert kept_because(500, 9.0, 1.0) == "failed"
+    assert kept_because(503, 0.0, 1.0) == "failed"
+    assert kept_because(499, 1.0, 1.0) == "slow"
+    assert kept_because(200, 0.999, 1.0) == ""
+    assert kept_because(200, 1e9, 0.0) == ""

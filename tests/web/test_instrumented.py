@@ -8,13 +8,14 @@ from litestar.plugins.prometheus import PrometheusConfig
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry
 from prometheus_fastapi_instrumentator import Instrumentator
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from starlette_exporter import PrometheusMiddleware
 
-from shipworthy.web import CountedTwice, counted_twice
+from shipworthy.web import CountedTwice, counted_twice, makes_spans, traced_twice
 
 
 def by_instrumentator():
@@ -116,3 +117,33 @@ def test_it_is_said_once_when_the_application_has_started(hull, heard):
     said = [fact.what for fact in heard if isinstance(fact, CountedTwice)]
     assert said == list(hardened.remarks)
     assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "who"),
+    [
+        (by_contrib_fastapi, ["opentelemetry-instrumentation-fastapi", "fastapi"]),
+        (by_contrib_asgi, ["opentelemetry-instrumentation-asgi"]),
+        (by_fastapi_itself, ["fastapi"]),
+        (by_instrumentator, ["fastapi"]),
+        (by_starlette_exporter, []),
+        (Starlette, []),
+    ],
+)
+def test_who_makes_a_span_of_each_request_is_named(make, who):
+    """Where somebody has set a provider; those who only count are not among them."""
+    assert [sentence.split(" makes ")[0] for sentence in traced_twice(make())] == who
+
+
+def test_fastapi_that_is_told_to_trace_nothing_does_not():
+    """Its own switch is heard."""
+    assert traced_twice(FastAPI(telemetry={"tracing": False})) == ()
+
+
+def test_nobody_makes_spans_until_a_provider_is_set(monkeypatch):
+    """The one that the API has by itself makes none."""
+    assert not makes_spans()
+
+    monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", TracerProvider)
+
+    assert makes_spans()

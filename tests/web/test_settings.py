@@ -17,9 +17,9 @@ def test_by_default_every_guard_enforces_but_that_of_the_keys(tmp_path):
     """
     assert guards(settled(tmp_path)) == (
         ("ids", "enforce"),
-        ("traces", "off"),
         ("metrics", "enforce"),
         ("access line", "enforce"),
+        ("traces", "off"),
         ("probes", "enforce"),
         ("drain", "enforce"),
         ("door", "enforce"),

@@ -37,7 +37,7 @@ from shipworthy.serve.supervisor import ReadyFacts, Supervisor, start_worker
 from shipworthy.serve.systemd import Notifier, notifier_from
 from shipworthy.serve.target import entrypoint, parse_target
 from shipworthy.settings import Loaded, load
-from shipworthy.telemetry import start_logging
+from shipworthy.telemetry import TraceSettings, start_logging
 
 # Eight heartbeats; a worker that was only short of CPU must not be ended for it.
 _WEDGED_SECONDS_MIN = 2.0
@@ -160,6 +160,7 @@ def _serve(
     serve = settings.of(ServeSettings)
     operations = settings.of(OperationsSettings)
     lifecycle = settings.of(LifecycleSettings)
+    traces = settings.of(TraceSettings)
     tls = bool(serve.tls_cert)
     for_app = [one for one in handed if one.name != OPERATIONS]
     operations_sockets = [one.sock for one in handed if one.name == OPERATIONS] or listen_tcp(
@@ -196,6 +197,7 @@ def _serve(
             token=token,
             pid=pid,
             listens=tuple(listens),
+            traces_url=traces.url if traces.endpoint else "",
         )
         (options.on_ready or _announce)(facts)
 
@@ -258,6 +260,8 @@ def _announce(facts: ReadyFacts) -> None:
     for address in facts.listens:
         _write(f"the app answers at {address}")
     _write(f"the operations port is at {facts.operations_url}")
+    if facts.traces_url:
+        _write(f"traces are sent to {facts.traces_url}")
     if sys.stderr.isatty():
         sys.stderr.write(f"shipworthy: token for its /api: {facts.token}\n")
         sys.stderr.flush()

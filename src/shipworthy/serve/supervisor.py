@@ -231,6 +231,8 @@ class ReadyFacts:
     pid: int
     # Every address of the app; one that was handed over with its name.
     listens: tuple[str, ...] = ()
+    # Where traces are sent to, '' for nowhere.
+    traces_url: str = ""
 
 
 class Duties:

@@ -268,17 +268,23 @@ def main(text: str) -> int:
     asyncio.set_event_loop(loop)
     code = loop.run_until_complete(worker.run(wire))
     loop.run_until_complete(_wind_up())
-    # Last, and bounded: whoever takes our spans or lines may have stopped to. That is no fault of
-    # the app.
-    hardened.close_traces(min(SPANS_CLOSE_SECONDS, worker.exit_seconds()))
-    hardened.close_log(FLUSH_SECONDS)
-    stop_logging()
+    _last_words(hardened, stop_logging, seconds=worker.exit_seconds())
     # The last collection of the interpreter would walk through all that was imported, in vain: it
     # takes longer than the drain of an idle worker.
     gc.freeze()
     # What is left now are threads that nobody can end: they get what is left of their time.
     _bound_exit(worker.exit_seconds())
     return code
+
+
+def _last_words(hardened: Hardened, stop_logging: Callable[[], None], *, seconds: float) -> None:
+    """Send the spans and lines that are held; whoever takes them may have stopped to.
+
+    Last, and bounded: that is no fault of the app.
+    """
+    hardened.close_traces(min(SPANS_CLOSE_SECONDS, seconds))
+    hardened.close_log(FLUSH_SECONDS)
+    stop_logging()
 
 
 class Worker:

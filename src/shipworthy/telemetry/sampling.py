@@ -74,7 +74,8 @@ def bound_of(ratio: float) -> str:
     return f"{number:016x}" if number < 2**64 else "g"
 
 
-def kept_because(status: int, seconds: float, *, slow_seconds: float) -> str:
+# Not keyword-only: it is asked for each request.
+def kept_because(status: int, seconds: float, slow_seconds: float) -> str:
     """Return why a trace is kept when its answer is over: 'failed', 'slow', or '' for no reason.
 
     `slow_seconds` of 0 is for nothing being slow.

@@ -18,7 +18,7 @@ from random import random
 from typing import Final, NamedTuple, Protocol, final
 
 from shipworthy.context import TraceStep
-from shipworthy.events import Event, Metric, OneOf, Severity, emit, event
+from shipworthy.events import Event, Metric, OneOf, Seldom, Severity, emit, event
 from shipworthy.redact import printable, redact
 from shipworthy.resilience import Backoff
 from shipworthy.telemetry.metrics import Registry
@@ -160,7 +160,7 @@ class SpanExport:
         # Why spans are not taken, '' while they are; and since when, monotonic.
         self.trouble = ""
         self._trouble_since = 0.0
-        self._said_at = -math.inf
+        self._seldom = Seldom(SAY_SECONDS)
         self._said = False
         self._begin()
         _living.add(self)
@@ -313,8 +313,8 @@ class SpanExport:
         if not self.trouble:
             self._trouble_since = now
         self.trouble = because
-        if now - self._said_at >= SAY_SECONDS:
-            self._said_at, self._said = now, True
+        if self._seldom.held_back("unsent", now) is not None:
+            self._said = True
             emit(SpansUnsent, because=because, waiting=self._held, dropped=self.dropped)
 
     def _recovered(self) -> None:

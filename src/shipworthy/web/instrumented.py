@@ -91,7 +91,7 @@ def _span_makers(app: Any) -> Iterator[str]:
     if getattr(inner, _MARK, False):
         yield f"opentelemetry-instrumentation-{framework.lower()}"
     config = getattr(inner, "_telemetry", None)
-    if framework == "FastAPI" and config is not None and config.get("traces", True):
+    if framework == "FastAPI" and config is not None and config.get("tracing", True):
         yield "fastapi"
 
 

@@ -143,9 +143,9 @@ def guards(settings: Loaded) -> Sequence[tuple[str, str]]:
     probes = "enforce" if web.live_path or web.ready_path or web.startup_path else "off"
     return (
         ("ids", "enforce"),
-        ("traces", "enforce" if settings.of(TraceSettings).endpoint else "off"),
         ("metrics", "enforce"),
         ("access line", "enforce" if web.access_log else "off"),
+        ("traces", "enforce" if settings.of(TraceSettings).endpoint else "off"),
         ("probes", probes),
         ("drain", "enforce"),
         ("door", web.door),

@@ -77,11 +77,10 @@ class Traces:
         done in its background from here on is sampled too.
         """
         call.over = over = self._now()
-        # How long a websocket or a stream lasts tells nothing: its first part does.
-        answered = call.first_at or over
-        seconds = 0.0 if call.scope["type"] == "websocket" else answered - call.started
-        because = kept_because(_status(call), seconds, slow_seconds=self._slow_seconds)
-        if because and not call.probe:
+        # How long a stream lasts tells nothing: its first part does.
+        seconds = (call.first_at or over) - call.started
+        because = kept_because(call.status or _status(call), seconds, self._slow_seconds)
+        if because and not call.probe and not (because == "slow" and _talks(call)):
             call.kept = because
             call.record.sampled = True
 
@@ -129,6 +128,11 @@ class Traces:
 
 def _status(call: Call) -> int:
     return call.status or (CLIENT_GONE if call.gone else 500)
+
+
+def _talks(call: Call) -> bool:
+    """Whether it is a websocket, which lasts as long as there is something to say."""
+    return bool(call.scope["type"] == "websocket")
 
 
 _noting = False
