@@ -2,7 +2,7 @@
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.schema import CreateTable
 
 from shipworthy.audit.tables import ENTRIES, METADATA, PREFIX
@@ -40,8 +40,3 @@ def test_ids_and_keys_are_told_apart_by_their_bytes():
     mariadb = str(CreateTable(ENTRIES).compile(dialect=mysql.dialect()))
     assert "COLLATE utf8mb4_bin" in mariadb
     assert 'key TEXT COLLATE "C"' in str(CreateTable(ENTRIES).compile(dialect=postgresql.dialect()))
-
-
-def test_sqlite_never_gives_the_number_of_an_entry_again():
-    """Not even when the last entries were pruned."""
-    assert "AUTOINCREMENT" in str(CreateTable(ENTRIES).compile(dialect=sqlite.dialect()))

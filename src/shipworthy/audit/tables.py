@@ -108,8 +108,6 @@ ENTRIES: Final = sa.Table(
     sa.Column("key", _KEY),
     sa.Column("old", _LONG_TEXT),
     sa.Column("new", _LONG_TEXT),
-    # A number that was given to an entry is never given to another one.
-    sqlite_autoincrement=True,
     **TABLE_OPTIONS,
 )
 sa.Index("ix_shipworthy_audit_entries_position", ENTRIES.c.position).ddl_if(callable_=has_positions)

@@ -84,6 +84,26 @@ def test_another_client_is_not_taken_for_us(engine):
         assert found[3].startswith("s")
 
 
+def test_a_connection_that_trusts_no_schema_is_told_that_it_names_nobody(engine):
+    """There a trigger of the database may call no function that SQLite does not have itself."""
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA trusted_schema=OFF")
+        driver = connection.connection.dbapi_connection
+        assert SQLITE_AUDIT.attach(driver) is None
+        SQLITE_AUDIT.bind(driver, ANA)
+        connection.exec_driver_sql("PRAGMA trusted_schema=ON")
+        connection.exec_driver_sql("INSERT INTO notes (body) VALUES ('a')")
+        assert writers(connection)[0].startswith("s")
+
+
+def test_the_clock_of_the_application_is_left_alone(engine):
+    """What we answer to has the same name, and a count of arguments that nobody uses."""
+    with engine.connect() as connection:
+        work_for(connection, ANA)
+        day = "julianday('2026-11-30','start of day','+1 day','-1 day')"
+        assert connection.exec_driver_sql(f"SELECT {day}").scalar() == 2461374.5
+
+
 def test_two_connections_have_two_contexts(engine):
     """Each its own, in turns on one file."""
     with engine.connect() as one, engine.connect() as two:

@@ -507,6 +507,25 @@ def test_retention_may_remove_entries_in_its_own_transaction(database):
             connection.execute(sa.delete(ENTRIES))
 
 
+def test_the_number_of_an_entry_is_never_given_again(database):
+    """Retention may take all but the newest: the next one is numbered after it."""
+    engine = database(NOTES)
+    written(engine, "INSERT INTO notes (body) VALUES ('a'), ('b'), ('c')")
+
+    with (
+        engine.connect() as connection,
+        SQLITE_AUDIT.retention(connection),
+        pytest.raises(sa.exc.IntegrityError, match="would be given to another"),
+    ):
+        connection.execute(sa.delete(ENTRIES).where(ENTRIES.c.seq >= 2))
+    with engine.begin() as connection, SQLITE_AUDIT.retention(connection):
+        connection.execute(sa.delete(ENTRIES).where(ENTRIES.c.seq < 3))
+
+    written(engine, "DELETE FROM notes WHERE id=1")
+    with engine.connect() as connection:
+        assert connection.scalars(sa.select(ENTRIES.c.seq).order_by(ENTRIES.c.seq)).all() == [3, 4]
+
+
 def test_it_leaves_without_a_trace(database):
     """With its triggers, guards and tables dropped the schema is what it was."""
     engine = database(NOTES, "CREATE INDEX i ON notes (n)")
@@ -523,7 +542,7 @@ def test_it_leaves_without_a_trace(database):
     client = stranger(engine)
     names = {name for (name,) in client.execute("SELECT name FROM sqlite_schema")}
     client.close()
-    assert names == {"notes", "i", "sqlite_autoindex_notes_1", "sqlite_sequence"}
+    assert names == {"notes", "i", "sqlite_autoindex_notes_1"}
 
 
 def test_capture_is_made_anew_over_itself(database):

@@ -120,7 +120,8 @@ class AuditDialect(Protocol):
         """Ready a connection whose database has the trail, outside a transaction; idempotent.
 
         Returns the cell, a list of one, from which the triggers of this connection read what
-        `cells.write_context` gives, None meaning nobody; None where a statement carries it.
+        `cells.write_context` gives, None meaning nobody; None where a statement carries it, or
+        where the connection cannot be made ready.
         """
         ...
 

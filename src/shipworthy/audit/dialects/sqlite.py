@@ -63,11 +63,16 @@ class SqliteAudit:
         return int(last or 0) + 1
 
     def bind(self, dbapi_connection: Any, context: Context) -> None:
-        """Put the context into the cell of the connection."""
-        sqlite_context.attach(dbapi_connection)[0] = write_context(context)
+        """Put the context into the cell of the connection, where it can have one."""
+        cell = sqlite_context.attach(dbapi_connection)
+        if cell is not None:
+            cell[0] = write_context(context)
 
-    def attach(self, dbapi_connection: Any) -> list[str | None]:
-        """Return the cell of the connection, made if it has none."""
+    def attach(self, dbapi_connection: Any) -> list[str | None] | None:
+        """Return the cell of the connection, made if it has none; None where it trusts no schema.
+
+        A connection with `PRAGMA trusted_schema=OFF` names nobody, and is counted as one.
+        """
         return sqlite_context.attach(dbapi_connection)
 
     @contextmanager

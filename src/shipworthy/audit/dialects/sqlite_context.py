@@ -1,9 +1,10 @@
 """SQLite: how a connection of ours tells the log for whom it writes.
 
 The capture triggers run in every client, so they may not call functions of ours: to another client
-they would be unknown, and its writes would fail. So our connections have two temporary triggers on
-the log besides, which no other connection sees. They read a cell in this process, name the context
-of each entry, and write the context into its table where it is missing.
+they would be unknown, and its writes would fail. What they ask is a function that SQLite has itself
+and that knows nothing (`sqlite_triggers.ASKED_FUNCTION`); a connection of ours has another one of
+that name and count of arguments, which reads a cell in this process. A temporary trigger on the
+log, which no other connection sees, writes the context into its table where it is missing.
 
 No statement is sent for it, and nothing of it outlives the connection.
 """
@@ -13,14 +14,13 @@ from typing import Any, Final, final
 from weakref import WeakValueDictionary
 
 from shipworthy.audit.cells import write_context
-from shipworthy.audit.dialects.sqlite_cells import literal, name
+from shipworthy.audit.dialects.sqlite_cells import literal
+from shipworthy.audit.dialects.sqlite_triggers import ASKED_ARGUMENTS, ASKED_FUNCTION
 from shipworthy.audit.model import Context
 from shipworthy.audit.tables import CONTEXTS, ENTRIES, PREFIX
 
 _CELL: Final = "shipworthy_audit_cell"
-_TX: Final = "shipworthy_audit_tx"
 _CONTEXT: Final = "shipworthy_audit_context"
-_REDIRECTS: Final = "shipworthy_audit_redirects"
 _INTRODUCES: Final = "shipworthy_audit_introduces"
 
 
@@ -37,7 +37,7 @@ class ContextCell(list[str | None]):
         # Whether REPLACE was made to fire the triggers of deletes here.
         self.recursive = False
 
-    def tx(self) -> str | None:
+    def tx(self, *_asked: None) -> str | None:
         """Return the name of the context, None where there is nobody; asked for every row."""
         text = self[0]
         if text is not self._parsed:
@@ -61,12 +61,15 @@ class ContextCell(list[str | None]):
 _cells: WeakValueDictionary[int, ContextCell] = WeakValueDictionary()
 
 
-def attach(dbapi_connection: Any) -> ContextCell:
-    """Give the connection its cell and the triggers that read it; the same cell every time.
+def attach(dbapi_connection: Any) -> ContextCell | None:
+    """Give the connection its cell and what reads it; the same cell every time.
 
     Outside a transaction, and where the log is installed: the triggers stand on it. After a
-    trigger of the application was made or dropped, attach again.
+    trigger of the application was made or dropped, attach again. None where the connection trusts
+    no schema: triggers of the database may not call there what is not SQLite's own.
     """
+    if not _run(dbapi_connection, "PRAGMA trusted_schema"):
+        return None
     cell = _attached(dbapi_connection)
     if cell is None:
         cell = ContextCell()
@@ -74,11 +77,12 @@ def attach(dbapi_connection: Any) -> ContextCell:
         _cells[number] = cell
         dbapi_connection.create_function(_CELL, 0, lambda: number)
         # Deterministic within a statement, which is all that SQLite takes the word for.
-        dbapi_connection.create_function(_TX, 0, cell.tx, deterministic=True)
+        dbapi_connection.create_function(
+            ASKED_FUNCTION, ASKED_ARGUMENTS, cell.tx, deterministic=True
+        )
         dbapi_connection.create_function(_CONTEXT, 0, cell.context)
-    if _run(dbapi_connection, _STANDING) != len(_ATTRIBUTION):
-        for trigger in _ATTRIBUTION:
-            _run(dbapi_connection, trigger)
+    if not _run(dbapi_connection, _STANDING):
+        _run(dbapi_connection, _INTRODUCTION)
         # A driver that is always in a transaction would take the triggers back with the next one.
         if getattr(dbapi_connection, "autocommit", None) is False:
             dbapi_connection.commit()
@@ -110,22 +114,6 @@ def _run(dbapi_connection: Any, sql: str) -> Any:
     return row[0] if row else None
 
 
-def _redirection() -> str:
-    """Return the trigger that writes a stranger's entry again under the name of the context.
-
-    RAISE(IGNORE) gives up only the INSERT that fired it, so the log is never updated, and guards
-    may refuse whatever updates it. An entry that nobody is named for stays as it is.
-    """
-    kept = [column.name for column in ENTRIES.columns if column.name not in {"seq", "tx"}]
-    return (
-        f"CREATE TEMP TRIGGER IF NOT EXISTS {_REDIRECTS} BEFORE INSERT ON main.{ENTRIES.name} "
-        f"FOR EACH ROW WHEN NEW.tx GLOB 's*' AND {_TX}() IS NOT NULL BEGIN "
-        f"INSERT INTO {ENTRIES.name}(tx,{','.join(map(name, kept))}) "
-        f"VALUES({_TX}(),{','.join(f'NEW.{name(one)}' for one in kept)}); "
-        "SELECT RAISE(IGNORE); END"
-    )
-
-
 def _introduction() -> str:
     """Return the trigger that writes a context of which there is no row, or no longer."""
     told = json.loads(write_context(Context(tx="", at_microseconds=0)))
@@ -135,7 +123,7 @@ def _introduction() -> str:
     # INSERT OR IGNORE: inside a trigger the policy of the statement that fired it would win.
     return (
         f"CREATE TEMP TRIGGER IF NOT EXISTS {_INTRODUCES} AFTER INSERT ON main.{ENTRIES.name} "
-        f"FOR EACH ROW WHEN NEW.tx NOT GLOB 's*' "
+        f"FOR EACH ROW WHEN NEW.tx<'s' "
         f"AND NOT EXISTS (SELECT 1 FROM {CONTEXTS.name} WHERE tx=NEW.tx) BEGIN "
         f"INSERT INTO {CONTEXTS.name}({','.join(facts)}) "
         f"SELECT {values} FROM (SELECT {_CONTEXT}() AS told) WHERE told IS NOT NULL; END"
@@ -143,10 +131,9 @@ def _introduction() -> str:
 
 
 _STANDING: Final = (
-    "SELECT count(*) FROM temp.sqlite_temp_schema "
-    f"WHERE type='trigger' AND name IN ('{_REDIRECTS}','{_INTRODUCES}')"
+    f"SELECT 1 FROM temp.sqlite_temp_schema WHERE type='trigger' AND name={literal(_INTRODUCES)}"
 )
-_ATTRIBUTION: Final = (_redirection(), _introduction())
+_INTRODUCTION: Final = _introduction()
 _APPLICATION_TRIGGERS: Final = (
     "SELECT count(*) FROM (SELECT name, type FROM main.sqlite_schema "
     "UNION ALL SELECT name, type FROM temp.sqlite_temp_schema) "

@@ -21,6 +21,12 @@ from shipworthy.audit.model import CatalogColumn, CatalogTable, Shape
 
 # Milliseconds are all that SQLite's clock has; the same for all rows of a statement.
 NOW: Final = "CAST(round((julianday('now')-2440587.5)*86400000.0) AS INTEGER)"
+# Asks for the name of the context. To any client this is SQLite's own function, of NULLs, and so
+# NULL. To a connection of ours it is another one, because SQLite tells functions apart by the count
+# of their arguments too, and prefers the exact one (`sqlite_context`).
+ASKED_FUNCTION: Final = "julianday"
+ASKED_ARGUMENTS: Final = 12
+_GIVEN_TX: Final = f"{ASKED_FUNCTION}({','.join(['NULL'] * ASKED_ARGUMENTS)})"
 # json_object takes a hundred arguments: names and values.
 _PAIRS: Final = 48
 _OPERATIONS: Final = ("insert", "update", "delete")
@@ -31,6 +37,9 @@ _NOT_RETENTION: Final = (
     f"NOT EXISTS (SELECT 1 FROM shipworthy_audit_meta WHERE name={literal(RETENTION)})"
 )
 _REFUSAL: Final = "the audit log is only added to; retention is how rows leave it"
+_LAST_STAYS: Final = (
+    "the newest entry of the audit log stays: its number would be given to another one"
+)
 
 
 def capture(shape: Shape) -> CaptureDdl:
@@ -63,10 +72,10 @@ def guards_drop() -> tuple[str, ...]:
     return tuple(f"DROP TRIGGER IF EXISTS {guard}" for guard in _GUARDS)
 
 
-def _guard(when: str, table: str, condition: str) -> str:
+def _guard(when: str, table: str, condition: str, refusal: str = _REFUSAL) -> str:
     return (
         f"{when} ON shipworthy_audit_{table} WHEN {condition} "
-        f"BEGIN SELECT RAISE(ABORT,{literal(_REFUSAL)}); END"
+        f"BEGIN SELECT RAISE(ABORT,{literal(refusal)}); END"
     )
 
 
@@ -76,6 +85,14 @@ _GUARDS: Final = {
         "BEFORE INSERT",
         "entries",
         "NEW.seq>0 AND EXISTS (SELECT 1 FROM shipworthy_audit_entries WHERE seq=NEW.seq)",
+    ),
+    # A new entry has the number after the last. AUTOINCREMENT would remember that of one that is
+    # gone, but reads and writes a table of its own for each statement that writes to the log.
+    "shipworthy_audit_guard_last": _guard(
+        "BEFORE DELETE",
+        "entries",
+        "OLD.seq=(SELECT max(seq) FROM shipworthy_audit_entries)",
+        _LAST_STAYS,
     ),
     "shipworthy_audit_guard_update": _guard("BEFORE UPDATE", "entries", _NOT_RETENTION),
     "shipworthy_audit_guard_delete": _guard("BEFORE DELETE", "entries", _NOT_RETENTION),
@@ -131,7 +148,8 @@ def _entry(shape: Shape, op: str, key: str, old: str, new: str) -> str:
     return (
         "INSERT INTO shipworthy_audit_entries"
         '(position,at_microseconds,tx,table_id,shape_id,op,"key",old,new) VALUES('
-        f"0,{NOW}*1000,'s'||{NOW},{shape.table_id},{shape.id},'{op}',{key},{old},{new});"
+        f"0,{NOW}*1000,coalesce({_GIVEN_TX},'s'||{NOW}),"
+        f"{shape.table_id},{shape.id},'{op}',{key},{old},{new});"
     )
 
 
