@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from shipworthy.clock import ManualClock
+from shipworthy.clock import Clock, ManualClock
 from shipworthy.events import (
     Alert,
     Board,
@@ -144,6 +144,15 @@ async def test_one_metric_is_drawn_as_asked(connect, endpoints, query, unit, val
         ("panel=Asked&since=yesterday", 422, "'since' is a time with its zone"),
         ("panel=Asked&since=2026-11-30T12:00:00", 422, "'since' is a time with its zone"),
         ("panel=Asked&since=5m&until=1h", 422, "'since' is before 'until'"),
+        ("panel=Asked&since=0s", 422, "'since' is before 'until'"),
+        ("panel=Asked&since=0001-01-01T00:00%2B14:00", 422, "after 1970"),
+        ("panel=Asked&since=999999999999999d", 422, "after 1970"),
+        ("panel=Asked&since=-5m", 422, "'since' is a time with its zone"),
+        ("panel=Asked&until=9999-12-31T23:59:59-14:00&since=2990-01-01T00:00Z", 422, "before now"),
+        ("metric=t_asked_total&over=0s", 422, "a window is longer than nothing"),
+        ("metric=t_took_seconds&share=nan", 422, "between 0 and 1"),
+        ("metric=t_held&where=pool=", 422, "can never be"),
+        ("panel=Asked&points=-1", 422, "'points' is a number from 1 to 500"),
         ("panel=Asked&points=501", 422, "'points' is a number from 1 to 500"),
     ],
 )
@@ -165,6 +174,53 @@ async def test_a_chart_may_end_in_the_past(connect, endpoints, clock):
             "/api/series?panel=Asked&since=2023-11-14T22:00:00Z&until=2023-11-14T22:30:00%2B00:00"
         )
         assert same.status_code == 200
+
+
+async def test_a_chart_has_as_many_points_as_asked_for(connect, endpoints, clock):
+    """Whatever the quotients round to; and a label that is named twice is one."""
+    clock.advance(1e7 / 3)
+    async with connect(signed=True, endpoints=endpoints) as client:
+        for points in (1, 7, 10, 49, 93, 500):
+            query = f"metric=t_held&by=pool&by=pool&points={points}&since=33h"
+            found = (await client.get(f"/api/series?{query}")).json()
+            assert len(found["times"]) == points + 1
+            assert [line["name"] for line in found["lines"]] in ([], ["main"])
+
+
+class PassingClock(Clock):
+    """A clock on which a tenth of a second passes with each look, as with costly work."""
+
+    def __init__(self):
+        self._now = 0.0
+        self.step = 0.0
+
+    def now(self):
+        self._now += self.step
+        return self._now
+
+    def wall(self):
+        return 1_700_000_000.0 + self._now
+
+    def advance(self, seconds):
+        self._now += seconds
+
+
+async def test_a_chart_of_too_much_is_given_up(connect, tmp_path):
+    """The time is the supervisor's, so it is bounded; the sentence says what to ask for."""
+    clock = PassingClock()
+    memory, registry = _memory(tmp_path, clock), Registry()
+    registry.counter(ASKED).cell("/a").add(5.0)
+    for _ in range(100):
+        clock.advance(10.0)
+        memory.remember([registry.snapshot()])
+    clock.step = 0.1
+    async with connect(signed=True, endpoints=watch_endpoints(memory, clock=clock)) as client:
+        small = await client.get("/api/series?metric=t_asked_total&points=5&since=15m")
+        large = await client.get("/api/series?metric=t_asked_total&points=50&since=15m")
+
+    assert small.status_code == 200
+    assert large.status_code == 422
+    assert "longer than 2 s; ask for fewer points" in large.json()["detail"]
 
 
 async def test_alerts_say_how_they_stand_and_what_to_do(connect, endpoints, clock):

@@ -190,6 +190,23 @@ def test_a_chart_of_weeks_comes_from_the_file(tmp_path: Path) -> None:
     keeping.end()
 
 
+@pytest.mark.parametrize("hours", [2, 6, 24, 24 * 30])
+def test_a_chart_of_hours_shows_what_a_young_service_has(tmp_path: Path, hours: int) -> None:
+    """Its minutes are in memory; the file has a bucket or two, in which nothing is seen to grow."""
+    clock = JumpingClock(wall=1_700_000_040.0)
+    keeping = _keeping(tmp_path, clock)
+    keeping.begin()
+    _live(keeping, clock, 600)
+    for of in (Rate(BY_ROUTE), Value(Selection(metric=HELD))):
+        _, points = keeping.series(
+            of, since=clock.wall() - hours * 3600, until=clock.wall(), points=120
+        )
+        seen = [point for point in points if point.values]
+        assert seen[-1].wall == clock.wall()
+        assert len(seen) >= 600 // (hours * 3600 / 120)
+    keeping.end()
+
+
 @pytest.mark.parametrize("jump", [-7200.0, -45.0, 45.0, 7200.0, 86400.0 * 500])
 def test_a_clock_that_jumps_loses_and_doubles_nothing(tmp_path: Path, jump: float) -> None:
     """Not in memory, where windows go by the other clock, and not in the file."""

@@ -6,6 +6,7 @@ import ssl
 import threading
 import time
 from base64 import b64decode
+from pathlib import Path
 from queue import Queue
 
 import pytest
@@ -19,6 +20,7 @@ from shipworthy.telemetry.alert_settings import AlertSettings
 from shipworthy.telemetry.alerting import AlertState, Message, Raised
 from shipworthy.telemetry.receivers import (
     ATTEMPTS,
+    DeliveryDoubtful,
     Mail,
     Receiver,
     ReceiverRefused,
@@ -148,6 +150,95 @@ def test_a_mail_server_that_hangs_is_given_up_in_time() -> None:
         with pytest.raises(OSError, match=r"longer than 0\.5 s|timed out"):
             Mail(_mail_settings(sink.port, timeout_seconds=0.5), url=URL).tell(MESSAGE, 0.0)
         assert time.monotonic() - began < 10
+
+
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ssl.SSLContext:
+    """A server's side of TLS whose certificate is trusted here."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    secure = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(secure)
+    return secure
+
+
+@pytest.mark.slow
+def test_a_slow_handshake_is_part_of_the_time_of_a_mail(trusted: ssl.SSLContext) -> None:
+    """Greeting and handshake of 0.4 s each are each in time, and together too much: no mail goes
+    out of which it is then said that it did not."""
+    with mail_sink(trusted) as sink:
+        sink.slow_seconds = 0.4
+        sink.answers.put("slow")
+        settings = _mail_settings(sink.port, smtp_security="starttls", timeout_seconds=0.6)
+        began = time.monotonic()
+        with pytest.raises(TimeoutError, match=r"longer than 0\.6 s"):
+            Mail(settings, url=URL).tell(MESSAGE, 0.0)
+        assert time.monotonic() - began < 10
+    assert sink.received.empty()
+
+
+@pytest.mark.slow
+def test_a_slow_handshake_is_part_of_the_time_of_a_webhook(trusted: ssl.SSLContext) -> None:
+    """As with mail: handshake and answer of 0.4 s each."""
+    with webhook_sink(trusted) as sink:
+        settings = AlertSettings(
+            webhook=Secret(f"https://127.0.0.1:{sink.port}"), timeout_seconds=0.6
+        )
+        Webhook(settings, url=URL).tell(MESSAGE, 0.0)
+        sink.slow_seconds = 0.4
+        sink.answers.put("slow")
+        with pytest.raises(TimeoutError, match=r"longer than 0\.6 s"):
+            Webhook(settings, url=URL).tell(MESSAGE, 0.0)
+    assert sink.headers[0]["Host"] == f"127.0.0.1:{sink.port}"
+
+
+@pytest.mark.slow
+def test_a_mail_of_unknown_outcome_is_not_sent_again() -> None:
+    """The server has all of it and says nothing; who waits at the other end had it perhaps."""
+    ended: Queue[Exception | None] = Queue()
+    with mail_sink() as sink:
+        for _ in range(ATTEMPTS):
+            sink.answers.put("silent")
+        mail = Mail(_mail_settings(sink.port, timeout_seconds=0.5), url=URL)
+        Wire(mail, pause=lambda _: None, done=lambda _, trouble: ended.put(trouble)).tell(
+            MESSAGE, 0.0
+        )
+        trouble = ended.get(timeout=10)
+    assert isinstance(trouble, DeliveryDoubtful)
+    assert "not sent again" in reason(trouble)
+    assert sink.received.qsize() == 1
+
+
+def test_a_mail_that_was_refused_in_the_end_is_sent_again() -> None:
+    """A server that has it all and says that it does not take it has not taken it."""
+    ended: Queue[Exception | None] = Queue()
+    with mail_sink() as sink:
+        sink.answers.put("busy")
+        mail = Mail(_mail_settings(sink.port), url=URL)
+        Wire(mail, pause=lambda _: None, done=lambda _, trouble: ended.put(trouble)).tell(
+            MESSAGE, 0.0
+        )
+        assert ended.get(timeout=10) is None
+    assert sink.received.qsize() == 2
+
+
+@pytest.mark.slow
+def test_a_mail_that_was_taken_is_told_though_the_goodbye_is_late() -> None:
+    """What the server said before it is known."""
+    with mail_sink() as sink:
+        sink.answers.put("lingers")
+        Mail(_mail_settings(sink.port, timeout_seconds=0.5), url=URL).tell(MESSAGE, 0.0)
+    assert sink.received.qsize() == 1
+
+
+def test_an_address_that_is_refused_is_named_and_the_others_are_told_once() -> None:
+    """Sending it again would tell the others twice."""
+    with mail_sink() as sink:
+        sink.answers.put("unknown")
+        with pytest.raises(DeliveryDoubtful, match=r"boss@example\.com \(550 nobody"):
+            Mail(_mail_settings(sink.port), url=URL).tell(MESSAGE, 0.0)
+    assert sink.received.qsize() == 1
 
 
 def test_who_is_told_is_who_was_set() -> None:

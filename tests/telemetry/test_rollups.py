@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from shipworthy.telemetry.buckets import Bucket, Track
+from shipworthy.telemetry.lock_file import FileHeld
 from shipworthy.telemetry.rollups import HistoryUnusable, Rollups, Tier
 
 MINUTES, HOURS = Tier(60, 600.0), Tier(3600, 86400.0)
@@ -98,7 +99,7 @@ def test_tracks_that_no_bucket_has_are_forgotten(tmp_path: Path) -> None:
 def test_two_processes_do_not_write_one_file(tmp_path: Path) -> None:
     """The second is told to take a folder of its own, and may have it when the first is gone."""
     first = _open(tmp_path)
-    with pytest.raises(HistoryUnusable, match="another process"):
+    with pytest.raises(FileHeld, match="another process"):
         _open(tmp_path)
     first.close()
     _open(tmp_path).close()
@@ -170,6 +171,7 @@ _WRITES = """
 import sys
 from pathlib import Path
 from shipworthy.telemetry.buckets import Bucket, Track
+from shipworthy.telemetry.lock_file import FileHeld
 from shipworthy.telemetry.rollups import Rollups, Tier
 
 rollups = Rollups(Path(sys.argv[1]), (Tier(60, 1e9), Tier(3600, 1e9)))

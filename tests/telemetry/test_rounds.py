@@ -28,11 +28,12 @@ from shipworthy.telemetry import Registry, Snapshot
 from shipworthy.telemetry.alert_settings import AlertSettings
 from shipworthy.telemetry.alerting import AlertState, Message
 from shipworthy.telemetry.keeping import Keeping
-from shipworthy.telemetry.receivers import Receiver
+from shipworthy.telemetry.receivers import DeliveryDoubtful, Receiver
 from shipworthy.telemetry.retention import RetentionSettings
 from shipworthy.telemetry.rounds import (
     AlertFired,
     AlertOver,
+    AlertsUnkept,
     AlertUnjudged,
     AlertUntold,
     Rounds,
@@ -237,12 +238,55 @@ def test_a_receiver_that_refuses_is_tried_again_later(tmp_path: Path) -> None:
     assert service.number("shipworthy_alert_messages_total", "webhook", "told") == 1.0
 
 
+def test_a_message_of_unknown_outcome_is_counted_and_not_told_again(tmp_path: Path) -> None:
+    """Whoever may have had it is not told twice; that it is doubtful is said."""
+
+    class Doubtful(Quick):
+        @override
+        def tell(self, message: Message, offset_seconds: float) -> None:
+            super().tell(message, offset_seconds)
+            raise DeliveryDoubtful("it was sent, and nobody said yes")
+
+    receiver = Doubtful()
+    service = Service(tmp_path, receivers=[(receiver, ["page"])])
+    with _heard(AlertUntold) as facts:
+        for _ in range(12):
+            service.live(1, a=1.0)
+            _settle(service)
+    assert len(receiver.heard) == 1
+    assert service.number("shipworthy_alert_messages_total", "email", "doubtful") == 1.0
+    assert service.number("shipworthy_alert_messages_total", "email", "failed") == 0.0
+    (fact,) = facts
+    assert isinstance(fact, AlertUntold)
+    assert "nobody said yes" in fact.because
+
+
+def test_two_services_with_one_folder_do_not_share_their_alerts(tmp_path: Path) -> None:
+    """The second takes over nothing of the first, leaves its file alone, and says so once."""
+    first = Service(tmp_path)
+    first.live(3, a=1.0)
+    kept = (tmp_path / "alerts.json").read_bytes()
+    with _heard(AlertsUnkept) as facts:
+        second = Service(tmp_path, clock=first.clock)
+        assert second.rounds.raised == []
+        second.live(4, b=1.0)
+    assert [one.labels for one in second.rounds.raised] == [("b",)]
+    assert (tmp_path / "alerts.json").read_bytes() == kept
+    (fact,) = facts
+    assert isinstance(fact, AlertsUnkept)
+    assert "give each service a history.folder of its own" in fact.because
+    first.rounds.end()
+    second.live(1, b=1.0)
+    assert (tmp_path / "alerts.json").read_bytes() != kept
+
+
 def test_what_fires_goes_on_over_a_restart(tmp_path: Path) -> None:
     """It is not stated twice, keeps its beginning, and is told to be over by the next process."""
     first = Service(tmp_path)
     with _heard(AlertFired, AlertOver) as facts:
         first.live(3, a=1.0)
         since = first.rounds.raised[0].since
+        first.rounds.end()
         second = Service(tmp_path, clock=first.clock)
         second.live(1, a=1.0)
         assert [one.since for one in second.rounds.raised] == [pytest.approx(since, abs=0.2)]
@@ -258,6 +302,7 @@ def test_who_was_told_by_one_process_hears_of_the_end_from_the_next(tmp_path: Pa
     _settle(first)
     first.live(1, a=1.0)
     assert [bool(message.firing) for message in before.heard] == [True]
+    first.rounds.end()
     second = Service(tmp_path, clock=first.clock, receivers=[(after, ["page"])])
     second.live(3, a=1.0)
     _settle(second)
@@ -275,7 +320,10 @@ def test_what_the_application_declares_later_goes_on_too(tmp_path: Path) -> None
     first.live(3, a=1.0)
     _settle(first)
     first.live(1, a=1.0)
-    Service(tmp_path, alerts=(), clock=first.clock, receivers=[(Quick(), ["page"])]).live(2, a=1.0)
+    first.rounds.end()
+    second = Service(tmp_path, alerts=(), clock=first.clock, receivers=[(Quick(), ["page"])])
+    second.live(2, a=1.0)
+    second.rounds.end()
     third = Service(tmp_path, alerts=(), clock=first.clock, receivers=[(after, ["page"])])
     with _heard(AlertFired, AlertOver) as facts:
         third.live(2, a=1.0)
@@ -294,6 +342,7 @@ def test_what_nobody_declares_any_more_is_let_go_of_after_an_hour(tmp_path: Path
     """It does not fire anew when it comes back the next day."""
     first = Service(tmp_path)
     first.live(3, a=1.0)
+    first.rounds.end()
     second = Service(tmp_path, alerts=(), clock=first.clock)
     second.live(1, a=1.0)
     first.clock.advance(3700.0)
@@ -318,6 +367,7 @@ def test_one_that_is_kept_apart_otherwise_now_costs_no_other(tmp_path: Path) -> 
         summary="all are full: {value}",
         **dict.fromkeys(("cause", "look", "act", "drill"), "Text."),
     )
+    first.rounds.end()
     second = Service(tmp_path, alerts=(changed, other), clock=first.clock)
     assert [(one.alert.name, one.labels) for one in second.rounds.raised] == [("Other", ("a",))]
 
@@ -336,6 +386,7 @@ def test_what_fired_long_ago_says_nothing_of_now(tmp_path: Path) -> None:
     first = Service(tmp_path)
     first.live(3, a=1.0)
     first.clock.advance(3700.0)
+    first.rounds.end()
     assert Service(tmp_path, clock=first.clock).rounds.raised == []
 
 

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Annotated, Final, Literal, final
 
@@ -187,26 +188,29 @@ class Keeping:
             return holds(condition, self.past, self._clock.now())
 
     def series(
-        self, of: Expression, *, since: float, until: float, points: int
+        self, of: Expression, *, since: float, until: float, points: int, give_up: float = inf
     ) -> tuple[float, list[Point]]:
         """Return the window of its rates, and the values of an expression over a wall time.
 
-        The newest is as fine as memory has it, what is older as the file has it.
+        The newest is as fine as memory has it, what is older as the file has it. Raises
+        `TimeoutError` when the clock shows `give_up`, which it looks at before each point.
         """
         now, wall = self._clock.now(), self._clock.wall()
         until = min(until, wall)
         step = max((until - since) / points, self._recent.interval_seconds)
-        history, past = self._chosen(wall - since, now)
-        width = history.interval_seconds
-        window = max(step, _POINTS_IN_WINDOW * width)
-        if past is None:
-            past = history = self._from_file(of, since - window, until, now - wall)
-            width = history.interval_seconds
-            window = max(step, _POINTS_IN_WINDOW * width)
-        of = widened(of, _POINTS_IN_WINDOW * width)
+        history, past = self._in_memory(wall - since, now)
+        window = max(step, _POINTS_IN_WINDOW * history.interval_seconds)
+        seen = history.begin + wall - now
+        if since < seen and self._file_has_more(since - window, seen, wall):
+            past = history = self._from_file(of, since - window, until, give_up)
+            window = max(step, _POINTS_IN_WINDOW * history.interval_seconds)
+        of = widened(of, _POINTS_IN_WINDOW * history.interval_seconds)
         found: list[Point] = []
-        count = max(1, int((until - since) // step))
+        # A quotient that is whole but for its rounding is whole.
+        count = max(1, int((until - since) / step + 1e-6))
         for index in range(count + 1):
+            if self._clock.now() > give_up:
+                raise TimeoutError("a chart took too long")
             at_wall = until - (count - index) * step
             with self._lock:
                 values = evaluate(of, past, at_wall - wall + now, window)
@@ -233,25 +237,38 @@ class Keeping:
                 disk = float(self._file.stat().st_size)
         return {("memory",): float(memory), ("file",): disk}
 
-    def _chosen(self, age: float, now: float) -> tuple[History, Remembered | None]:
+    def _in_memory(self, age: float, now: float) -> tuple[History, Remembered]:
         """Return the histories in memory from the finest on that reaches back so far.
 
-        None where that is for the file to answer.
+        Where none does, from the one that reaches back farthest.
         """
-        for index, history in enumerate(self.past.all):
-            if history.begin <= now - age:
-                return history, Histories(*self.past.all[index:])
-        longest = min(self.past.all, key=lambda history: history.begin)
-        if self._rollups is not None and longest.begin > now - age:
-            return longest, None
-        index = self.past.all.index(longest)
-        return longest, Histories(*self.past.all[index:])
+        every = self.past.all
+        first = next((history for history in every if history.begin <= now - age), None)
+        if first is None:
+            first = min(every, key=lambda history: history.begin)
+        return first, Histories(*every[every.index(first) :])
 
-    def _from_file(self, of: Expression, since: float, until: float, offset: float) -> History:
+    def _file_has_more(self, since: float, seen: float, wall: float) -> bool:
+        """Say whether the file shows something of the time before `seen`, and not before `since`.
+
+        A young service has its first minutes in memory, of which the file has one wide bucket.
+        """
+        tier = self._tier(wall - since)
+        with self._disk, self._told("read"):
+            if self._rollups is not None:
+                begin = max(since, self._rollups.begin(tier))
+                # The first says from what its counts grew, and shows nothing by itself.
+                return begin + 2 * tier.width_seconds < seen
+        return False
+
+    def _tier(self, age: float) -> Tier:
+        """Return the finest buckets of the file that are kept for as long."""
+        return self.fives if age <= self.fives.kept_seconds else self.hours
+
+    def _from_file(self, of: Expression, since: float, until: float, give_up: float) -> History:
         """Make a history of what the file has of a time; empty where it cannot be read."""
-        tier = self.fives
-        if self._clock.wall() - since > tier.kept_seconds:
-            tier = self.hours
+        now, wall = self._clock.now(), self._clock.wall()
+        tier = self._tier(wall - since)
         width = float(tier.width_seconds)
         history = History(interval_seconds=width, span_seconds=tier.kept_seconds)
         totals = Totals()
@@ -259,8 +276,10 @@ class Keeping:
         with self._disk, self._told("read"):
             if self._rollups is not None:
                 for start, bucket in self._rollups.read(tier, since - width, until, wanted=names):
-                    wall = start + width
-                    history.add(totals.add(bucket), at=wall + offset, wall=wall)
+                    if self._clock.now() > give_up:
+                        break  # whoever asks gives up as well
+                    end = start + width
+                    history.add(totals.add(bucket), at=end - wall + now, wall=end)
         return history
 
     def _restore(self, rollups: Rollups) -> None:

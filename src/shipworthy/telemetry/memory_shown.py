@@ -18,7 +18,7 @@ from shipworthy.telemetry.keeping import SETS, SIZE, UNKEPT
 from shipworthy.telemetry.memory import COST
 from shipworthy.telemetry.rounds import FIRING, JUDGING, TOLD, UNJUDGED
 
-_FAILED: Final = Selection(metric=TOLD, by=("receiver",), where={"outcome": "failed"})
+_FAILED: Final = Selection(metric=TOLD, by=("receiver",), unless={"outcome": "told"})
 
 MEMORY_PANELS: Final = (
     Panel(
@@ -79,7 +79,7 @@ MEMORY_ALERTS: Final = (
         when=Compared(Increase(_FAILED, 1800), ">=", Number(3)),
         for_seconds=0,
         urgency=Urgency.TICKET,
-        summary="{value} messages about alerts did not reach the {receiver} in half an hour",
+        summary="{value} messages about alerts in half an hour may not have reached the {receiver}",
         cause="The receiver is away, refuses, or takes longer than `alerts.timeout`.",
         look="The event `telemetry.alert_untold` says what it answered.",
         act="Until it hears again, the log and `GET /api/alerts` have every alert.",

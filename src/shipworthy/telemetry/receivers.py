@@ -1,16 +1,19 @@
-"""Who is told of alerts: a webhook over HTTP, people by mail. Each attempt is bounded.
+"""Who is told of alerts: a webhook over HTTP, people by mail. Each attempt is bounded as a whole.
 
-Not here: the post itself, and how a connection that takes too long is cut (`posting`).
+A webhook may be told twice, as Alertmanager does: by its `groupKey` it knows what it had. A mail is
+not sent again once it was sent whole, whatever the server says or does not say after that.
+
+Not here: the post itself, and how an exchange that takes too long is cut (`posting`).
 """
 
 import smtplib
 import ssl
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
-from typing import Final, Protocol, final
+from typing import Any, Final, Protocol, final
 
 import orjson
 from typing_extensions import override
@@ -20,15 +23,21 @@ from shipworthy.redact import printable, redact
 from shipworthy.telemetry.alert_settings import AlertSettings
 from shipworthy.telemetry.alerting import Message
 from shipworthy.telemetry.messages import mail_of, webhook_of
-from shipworthy.telemetry.posting import cut_after, post
+from shipworthy.telemetry.posting import Cut, post, secured
 
 ATTEMPTS: Final = 3
 _FIRST_PAUSE_SECONDS: Final = 1.0
 _SAID_CHARACTERS: Final = 200
+_GREETING: Final = 220
+_END_OF_MAIL: Final = b"\r\n.\r\n"
 
 
 class ReceiverRefused(ShipworthyError):
     """A receiver answered that it will not take a message; the text says how it said so."""
+
+
+class DeliveryDoubtful(ShipworthyError):
+    """What was sent may not have reached everybody, and is not sent again; the text says why."""
 
 
 class Receiver(Protocol):
@@ -37,7 +46,10 @@ class Receiver(Protocol):
     name: str
 
     def tell(self, message: Message, offset_seconds: float) -> None:
-        """Tell once, within the timeout; raises what kept it from being told."""
+        """Tell once, within the timeout; raises what kept it from being told.
+
+        `DeliveryDoubtful` where it is not to be told again all the same.
+        """
         ...
 
 
@@ -86,34 +98,41 @@ class Mail(Receiver):
         mail["Date"] = formatdate()
         mail["Message-ID"] = make_msgid(domain=chosen.email_from.rpartition("@")[2])
         mail.set_content(text)
-        with self._server() as server:
-            server.send_message(mail)
+        server = _MailServer()
+        refused: Mapping[str, tuple[int, bytes]] = {}
+        with Cut(chosen.timeout_seconds) as cut, closing(server):
+            self._sign_in(server, cut)
+            try:
+                refused = server.send_message(mail)
+            except OSError as error:
+                refusal = isinstance(error, smtplib.SMTPDataError) and error.smtp_code > 0
+                if refusal or not server.all_sent:
+                    raise
+                raise DeliveryDoubtful(
+                    "the mail was sent, and the server did not say whether it took it "
+                    f"({error}); it is not sent again"
+                ) from error
+            with suppress(smtplib.SMTPException, OSError):
+                server.quit()
+        if refused:
+            raise DeliveryDoubtful(
+                f"the server took the mail, but not for {_refusals(refused)}; it is not sent again"
+            )
 
-    @contextmanager
-    def _server(self) -> Iterator[smtplib.SMTP]:
+    def _sign_in(self, server: "_MailServer", cut: Cut) -> None:
         chosen = self._settings
         host, port = chosen.smtp_address
-        secure = ssl.create_default_context()
-        timeout = chosen.timeout_seconds
-        server: smtplib.SMTP
-        if chosen.smtp_security == "tls":
-            server = smtplib.SMTP_SSL(timeout=timeout, context=secure)
-        else:
-            server = smtplib.SMTP(timeout=timeout)
-        # What `starttls` checks the certificate against; `connect` does not set it.
+        # What `starttls` checks the certificate against.
         server._host = host  # type: ignore[attr-defined]  # noqa: SLF001
-        try:
-            with cut_after(timeout, lambda: server.sock):
-                server.connect(host, port)
-                if chosen.smtp_security == "starttls":
-                    server.starttls(context=secure)
-                if chosen.smtp_user:
-                    server.login(chosen.smtp_user, chosen.smtp_password.reveal())
-                yield server
-                with suppress(smtplib.SMTPException, OSError):
-                    server.quit()
-        finally:
-            server.close()
+        sock = cut.connected(host, port)
+        server.sock = secured(sock, host) if chosen.smtp_security == "tls" else sock
+        code, said = server.getreply()
+        if code != _GREETING:
+            raise smtplib.SMTPConnectError(code, said)
+        if chosen.smtp_security == "starttls":
+            server.starttls(context=ssl.create_default_context())
+        if chosen.smtp_user:
+            server.login(chosen.smtp_user, chosen.smtp_password.reveal())
 
 
 def receivers_of(
@@ -181,7 +200,29 @@ class Wire:
                 self.receiver.tell(message, offset_seconds)
             except Exception as error:  # noqa: BLE001 - whatever it is, the line must live
                 trouble = error
+                if isinstance(error, DeliveryDoubtful):
+                    break
             else:
                 trouble = None
                 break
         self._done(message, trouble)
+
+
+@final
+class _MailServer(smtplib.SMTP):
+    """A mail server; `all_sent` is whether it was sent the end of a mail, and may have taken it."""
+
+    all_sent = False
+
+    @override
+    def send(self, s: Any) -> None:
+        super().send(s)
+        # Nothing else that is said has this end.
+        self.all_sent |= isinstance(s, bytes) and s.endswith(_END_OF_MAIL)
+
+
+def _refusals(refused: Mapping[str, tuple[int, bytes]]) -> str:
+    return ", ".join(
+        f"{address} ({code} {said.decode(errors='replace')})"
+        for address, (code, said) in refused.items()
+    )

@@ -5,13 +5,12 @@ ends, and lacks the minute that was begun at most. What is kept is counted in bu
 clock: one that jumps throws nothing away.
 """
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from math import floor
+from math import floor, inf
 from pathlib import Path
 from typing import Final, final
 
@@ -20,6 +19,7 @@ import orjson
 from shipworthy.errors import ShipworthyError
 from shipworthy.telemetry.buckets import Bucket, Track, packed, unpacked
 from shipworthy.telemetry.history import SETS_MAX
+from shipworthy.telemetry.lock_file import hold
 
 FILE_NAME: Final = "history.sqlite"
 FILE_BYTES_MAX: Final = 128 * 1024 * 1024
@@ -65,9 +65,9 @@ class Tier:
 class Rollups:
     """The file, opened for the one process that writes it.
 
-    Raises `HistoryUnusable` where another process has it, or its form is unknown; what the disk
-    says comes as `OSError` or `sqlite3.Error`. A spoilt file is put aside, and another begun.
-    Safe between threads that do not use it at once.
+    Raises `FileHeld` where another process has it, `HistoryUnusable` where its form is unknown;
+    what the disk says comes as `OSError` or `sqlite3.Error`. A spoilt file is put aside, and
+    another begun. Safe between threads that do not use it at once.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Rollups:
         self.put_aside = False
         self._bytes_max = bytes_max
         file.parent.mkdir(parents=True, exist_ok=True)
-        self._lock_fd = _locked(file.with_suffix(".lock"))
+        self._lock_fd = hold(file.with_suffix(".lock"), what="its history")
         try:
             try:
                 self._connection = _opened(file)
@@ -105,6 +105,13 @@ class Rollups:
                     (tier.width_seconds, tier.buckets),
                 )
             self._fit(connection)
+
+    def begin(self, tier: Tier) -> float:
+        """Return when the oldest bucket of that width begins; infinite where there is none."""
+        (start,) = self._connection.execute(
+            "SELECT min(start) FROM bucket WHERE width = ?", (tier.width_seconds,)
+        ).fetchone()
+        return inf if start is None else float(start)
 
     def read(
         self, tier: Tier, since: float, until: float, *, wanted: Sequence[str] | None = None
@@ -262,19 +269,6 @@ def _opened(file: Path) -> sqlite3.Connection:
 
 def _tables(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
-
-
-def _locked(file: Path) -> int:
-    fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(fd)
-        raise HistoryUnusable(
-            f"another process writes the history in {file.parent}; give each service a "
-            "history.folder of its own"
-        ) from error
-    return fd
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

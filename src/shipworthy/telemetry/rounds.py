@@ -1,5 +1,6 @@
 """The shell around alerts: evaluates all of them again and again, and tells who is to know."""
 
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -27,8 +28,9 @@ from shipworthy.events import (
 from shipworthy.telemetry.alert_settings import AlertSettings
 from shipworthy.telemetry.alerting import Alerts, AlertState, Dispatch, Key, Message, Raised
 from shipworthy.telemetry.keeping import Keeping
+from shipworthy.telemetry.lock_file import FileHeld, hold
 from shipworthy.telemetry.metrics import Registry
-from shipworthy.telemetry.receivers import Receiver, Wire, reason, receivers_of
+from shipworthy.telemetry.receivers import DeliveryDoubtful, Receiver, Wire, reason, receivers_of
 
 FILE_NAME: Final = "alerts.json"
 # What cannot be evaluated now cannot be in fifteen seconds.
@@ -49,7 +51,7 @@ TOLD = Metric(
     "shipworthy_alert_messages_total",
     "counter",
     "Messages about alerts to those who are to be told, by how that ended.",
-    {"receiver": OneOf("webhook", "email"), "outcome": OneOf("told", "failed")},
+    {"receiver": OneOf("webhook", "email"), "outcome": OneOf("told", "failed", "doubtful")},
 )
 JUDGING = Metric(
     "shipworthy_alert_round_seconds",
@@ -90,7 +92,7 @@ class AlertOver(Event):
 
 @event(severity=Severity.ERROR)
 class AlertUntold(Event):
-    """Somebody who is to be told of an alert could not be reached.
+    """Somebody who is to be told of an alert could not be reached, or may not have been.
 
     `held_back` is how often that failed since this was last said.
     """
@@ -113,6 +115,14 @@ class AlertUnjudged(Event):
     held_back: Annotated[int, Measure]
 
 
+@event(severity=Severity.WARNING)
+class AlertsUnkept(Event):
+    """What fires is not remembered over a restart: another service has its alerts in the folder."""
+
+    file: str
+    because: str
+
+
 @final
 @dataclass(slots=True)
 class _Told:
@@ -125,7 +135,8 @@ class _Told:
 class Rounds:
     """Evaluates every alert of `alerts` in `look`, and begins to tell; never waits for a receiver.
 
-    `folder` is where it remembers over a restart what fires; where it cannot, it begins anew.
+    `folder` is where it remembers over a restart what fires; where it cannot, or another process
+    does, it begins anew.
     """
 
     def __init__(
@@ -144,6 +155,7 @@ class Rounds:
         self._declared = alerts
         self._clock = clock
         self._file = None if folder is None else folder / FILE_NAME
+        self._lock_fd = -1
         self._alerts = Alerts()
         # Lines say in their own threads how it ended.
         self._lock = threading.Lock()
@@ -161,6 +173,7 @@ class Rounds:
         self._failed = 0
         self._unjudged = Seldom(_SAID_AGAIN_SECONDS)
         self._untold = Seldom(_UNTOLD_AGAIN_SECONDS)
+        self._unkept = Seldom(_SAID_AGAIN_SECONDS)
         registry.gauge(FIRING, read=self._count)
         registry.running_total(
             UNJUDGED,
@@ -174,7 +187,7 @@ class Rounds:
         self._messages = {
             (receiver, outcome): messages.cell(receiver, outcome)
             for receiver in ("webhook", "email")
-            for outcome in ("told", "failed")
+            for outcome in ("told", "failed", "doubtful")
         }
 
     @property
@@ -193,7 +206,7 @@ class Rounds:
         An alert that is not declared yet, as the application's when no worker has come so far, is
         gone on with when it is.
         """
-        if self._file is None:
+        if self._file is None or not self._holds(self._file):
             return
         with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
             facts = orjson.loads(self._file.read_bytes())
@@ -240,9 +253,12 @@ class Rounds:
         self._save()
 
     def end(self) -> None:
-        """Try no receiver again."""
+        """Try no receiver again, and let another process have the file."""
         for told in self._told:
             told.line.end()
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
 
     def _judge(self, alert: Alert) -> None:
         now = self._clock.now()
@@ -295,14 +311,17 @@ class Rounds:
         )
 
         def done(message: Message, trouble: Exception | None) -> None:
-            outcome = "told" if trouble is None else "failed"
+            doubtful = isinstance(trouble, DeliveryDoubtful)
+            outcome = "doubtful" if doubtful else "told" if trouble is None else "failed"
             self._messages[receiver.name, outcome].add()
             now = self._clock.now()
-            if trouble is None:
+            if trouble is None or doubtful:
                 with self._lock:
                     dispatch.told(message, now)
+            if trouble is None:
                 return
-            told.not_before = now + _AGAIN_SECONDS
+            if not doubtful:
+                told.not_before = now + _AGAIN_SECONDS
             held_back = self._untold.held_back(receiver.name, now)
             if held_back is not None:
                 emit(
@@ -325,9 +344,24 @@ class Rounds:
                 counts[one.alert.name, str(one.alert.urgency)] += 1.0
         return counts
 
+    def _holds(self, file: Path) -> bool:
+        """Say whether the file is ours: of services that were given one folder, the first has it.
+
+        Nobody makes the folder for it: a service that was there for a moment leaves none.
+        """
+        if self._lock_fd < 0 and file.parent.is_dir():
+            try:
+                self._lock_fd = hold(file.with_suffix(".lock"), what="its alerts")
+            except FileHeld as error:
+                if self._unkept.held_back(file.name, self._clock.now()) is not None:
+                    emit(AlertsUnkept, file=str(file), because=str(error))
+            except OSError:
+                return False
+        return self._lock_fd >= 0
+
     def _save(self) -> None:
         """Write what fires and what is pending, where that has changed."""
-        if self._file is None or not self._file.parent.is_dir():
+        if self._file is None or not self._holds(self._file):
             return
         now = self._clock.wall()
         offset = round(self.offset_seconds, 1)
