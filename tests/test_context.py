@@ -18,6 +18,9 @@ from shipworthy.context import (
     deadline_scope,
     log_fields,
     new_span_id,
+    note_database,
+    note_retry,
+    note_wait,
     request_in,
     request_scope,
     steps_here,
@@ -162,3 +165,25 @@ def test_scopes_are_left_when_the_work_fails():
         raise KeyError
 
     assert (current_request(), current_deadline(), current_actor()) == (None, None, "")
+
+
+def test_work_for_a_request_is_counted_with_it_and_nowhere_else():
+    """From its threads too, from the first one on; outside of a request nothing is kept."""
+    note_database(1, 0.5)
+    note_wait(0.5)
+    note_retry()
+    idle, busy = record(), record()
+    with request_scope(busy):
+        context = contextvars.copy_context()
+        thread = threading.Thread(target=context.run, args=(note_database, 2, 0.25))
+        thread.start()
+        thread.join()
+        note_database(1, 0.25)
+        note_wait(0.125)
+        note_retry()
+
+    assert idle.work is None
+    work = busy.work
+    assert work is not None
+    assert (work.db_calls, work.db_seconds) == (3, 0.5)
+    assert (work.db_wait_seconds, work.retries) == (0.125, 1)

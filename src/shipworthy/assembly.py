@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, final
 
 from typing_extensions import override
@@ -47,6 +48,7 @@ from shipworthy.resilience import RESILIENCE_SHOWN, ResilienceSettings, resilien
 from shipworthy.settings import Loaded, load
 from shipworthy.telemetry import (
     COUNTING_SHOWN,
+    LINES_LEFT_OUT,
     LOG_SHOWN,
     PROCESS,
     SPANS_CLOSE_SECONDS,
@@ -54,7 +56,10 @@ from shipworthy.telemetry import (
     AccessLog,
     ForeignMetrics,
     LogSettings,
+    MetricsSettings,
     Registry,
+    Sampler,
+    SharedCounts,
     SpanExport,
     TraceSettings,
     export_of,
@@ -87,6 +92,7 @@ from shipworthy.web import (
     Replay,
     RequestMetrics,
     Scope,
+    Scrape,
     Send,
     SloSettings,
     TracedTwice,
@@ -309,6 +315,7 @@ class _Hull:
             host=self._settings.ready_host,
         )
         self._keys = self._idempotency(settings)
+        self._scrape = self._shown_here(settings)
         actors = settings.of(ActorSettings)
         routes = routes_of(app)
         facts = ActorFinder(actors, routes.template)
@@ -340,10 +347,13 @@ class _Hull:
                     meant=partial(meant, routes),
                     now=now,
                     asks_always=facts.asks_always,
+                    sampler=_sampler(self.registry, web),
+                    slow_seconds=web.access_slow_seconds,
                 ),
                 # Behind the one that counts, so that it hears of the end before.
                 *((self._traces,) if self._traces else ()),
                 self._probes,
+                *self._scrape,
                 self._gate,
                 self._streams,
                 *self._door(app, web, databases),
@@ -374,6 +384,18 @@ class _Hull:
         registry.join(PROCESS)
         registry.join(ForeignMetrics(registry.names, now=SYSTEM_CLOCK.now))
         return registry
+
+    def _shown_here(self, settings: Loaded) -> tuple[Scrape, ...]:
+        """Return what shows the metrics on the application's port, none where nobody asked."""
+        chosen = settings.of(MetricsSettings)
+        if not chosen.path:
+            return ()
+        counts = SharedCounts(Path(chosen.shared_directory), self.registry)
+        return (
+            Scrape(
+                counts, path=chosen.path, token=chosen.token.reveal(), elsewhere=lambda: self.led
+            ),
+        )
 
     def _door(self, app: Any, web: WebSettings, databases: DbSettings) -> tuple[DoorGuard, ...]:
         """Return the door, none where it is off or no request could need it.
@@ -430,16 +452,7 @@ class _Hull:
             self._streams.renew()
             self.in_flight.forget()
         else:
-            for keys in self._keys:
-                self.lifecycle.add(Component("idempotency", keys.start, keys.stop))
-            self.lifecycle.add(self._application())
-            if outer is None:
-                self.lifecycle.add(self._databases())
-                self.lifecycle.add(self._trail())
-                if self._sealer is not None:
-                    self.lifecycle.add(self._sealer)
-            if self._settings.ready_route and outer is None:
-                self.lifecycle.add_check(self._ready_route())
+            self._furnish(inner=outer is not None)
         self.begun = True
         if self._export is not None:
             self._export.open()
@@ -465,6 +478,27 @@ class _Hull:
                 before_ready=partial(self._started, scope.get("state")),
                 before_stop=self._drained,
             )
+
+    def _furnish(self, *, inner: bool) -> None:
+        """Give the life its components; what is of the whole process only where nobody else does.
+
+        What comes before the application is stopped after it.
+        """
+        life = self.lifecycle
+        for keys in self._keys:
+            life.add(Component("idempotency", keys.start, keys.stop))
+        if not (inner or self.led):
+            for scrape in self._scrape:
+                life.add(Component("metrics", scrape.start, scrape.stop))
+        life.add(self._application())
+        if inner:
+            return
+        life.add(self._databases())
+        life.add(self._trail())
+        if self._sealer is not None:
+            life.add(self._sealer)
+        if self._settings.ready_route:
+            life.add_check(self._ready_route())
 
     async def _started(self, state: dict[str, Any] | None) -> None:
         """Look at the application once it has started, which is when it is what it will be."""
@@ -627,6 +661,14 @@ def _span_export(registry: Registry, settings: Loaded) -> SpanExport | None:
     )
     export.metrics(registry)
     return export
+
+
+def _sampler(registry: Registry, web: WebSettings) -> Sampler | None:
+    """Return what thins out the lines of a flood of requests, None where each is to be written."""
+    left_out = registry.counter(LINES_LEFT_OUT).cell()
+    if not web.access_full:
+        return None
+    return Sampler(full_per_second=web.access_full, one_in=web.access_one_in, left_out=left_out)
 
 
 def _call_counter(registry: Registry) -> Callable[[str, str, str, float], None]:

@@ -87,6 +87,22 @@ class TraceSteps(list[TraceStep]):
 
 
 @final
+class RequestWork:
+    """What was done for one request by what waits for others; each number is only added to.
+
+    Written from all its tasks and threads, in single statements, between which CPython switches.
+    """
+
+    __slots__ = ("db_calls", "db_seconds", "db_wait_seconds", "retries")
+
+    def __init__(self) -> None:
+        self.db_calls = 0
+        self.db_seconds = 0.0
+        self.db_wait_seconds = 0.0
+        self.retries = 0
+
+
+@final
 class RequestRecord:
     """The facts of one request, or of one job, seen by all tasks and threads that work for it.
 
@@ -124,6 +140,7 @@ class RequestRecord:
         "steps",
         "trace_id",
         "tracestate",
+        "work",
     )
 
     # Not keyword-only: eleven keywords would cost each request a microsecond.
@@ -168,6 +185,17 @@ class RequestRecord:
         # and the number from which on none gives it more time.
         self.commit_ended: tuple[int, float] | None = None
         self.commits_asked = 0
+        # What databases and repeated calls did for it; most requests need none.
+        self.work: RequestWork | None = None
+
+    def working(self) -> "RequestWork":
+        """Return what is counted of the work for it, from now on."""
+        if self.work is None:
+            work = RequestWork()
+            # No call between look and store, so no other thread comes between them.
+            if self.work is None:
+                self.work = work
+        return self.work
 
     @property
     def actor(self) -> str:
@@ -219,6 +247,29 @@ leave_request = _request.reset
 def current_request() -> RequestRecord | None:
     """Return the record of the request being served here, or None outside of one."""
     return _request.get()
+
+
+def note_database(calls: int, seconds: float) -> None:
+    """Count statements, and what they took, with the request they were for, if there is one."""
+    record = _request.get()
+    if record is not None:
+        work = record.working()
+        work.db_calls += calls
+        work.db_seconds += seconds
+
+
+def note_wait(seconds: float) -> None:
+    """Count what a request, if there is one, waited for a connection to a database."""
+    record = _request.get()
+    if record is not None:
+        record.working().db_wait_seconds += seconds
+
+
+def note_retry() -> None:
+    """Count something that is done again for a request, if there is one."""
+    record = _request.get()
+    if record is not None:
+        record.working().retries += 1
 
 
 def request_in(context: Context) -> RequestRecord | None:

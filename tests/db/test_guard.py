@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool, QueuePool
 
 from lateness import Lateness
-from shipworthy.context import deadline_scope
+from shipworthy.context import RequestRecord, deadline_scope, request_scope
 from shipworthy.db import (
     DbSettings,
     Outcome,
@@ -517,6 +517,59 @@ def test_a_listener_finds_room_on_a_connection_of_our_own(sqlite):
 
 
 # -- deadlines --
+
+
+@pytest.mark.parametrize("driver", ["pysqlite", "aiosqlite"])
+def test_what_a_request_asks_of_a_database_is_counted_with_it(driver, tmp_path):
+    """Statements, those that fail too; the seconds of all of them and of the COMMIT."""
+    record = RequestRecord("r", "c", "t", "s")
+    url = f"sqlite+{driver}:///{tmp_path / 'one.db'}"
+
+    def work(connection):
+        connection.execute(text("CREATE TABLE t (n INTEGER)"))
+        connection.execute(text("INSERT INTO t VALUES (1)"))
+        with pytest.raises(OperationalError):
+            connection.execute(text("SELECT * FROM nowhere"))
+        connection.commit()
+
+    async def async_work(engine):
+        async with engine.connect() as connection:
+            await connection.run_sync(work)
+        await engine.dispose()
+
+    if driver == "aiosqlite":
+        engine = create_async_engine(url)
+        with guarded(engine), request_scope(record):
+            asyncio.run(async_work(engine))
+    else:
+        engine = create_engine(url)
+        with guarded(engine):
+            with engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+            with request_scope(record), engine.connect() as connection:
+                work(connection)
+        engine.dispose()
+
+    assert record.work is not None
+    assert record.work.db_calls == 3
+    assert 0 < record.work.db_seconds < GUARD_SECONDS
+    assert 0 < record.work.db_wait_seconds < GUARD_SECONDS
+
+
+def test_a_wait_for_a_connection_in_vain_is_counted_too(sqlite):
+    """Whoever was refused had waited, and its line says so."""
+    record = RequestRecord("r", "c", "t", "s")
+    with (
+        guarded(sqlite, checkout_seconds=0.05, deadlocks="report"),
+        sqlite.connect(),
+        sqlite.connect(),
+        request_scope(record),
+        pytest.raises(PoolTimeoutOfSqlalchemy),
+    ):
+        sqlite.connect()
+    assert record.work is not None
+    assert (record.work.db_calls, record.work.db_seconds) == (0, 0.0)
+    assert record.work.db_wait_seconds >= 0.05
 
 
 def test_a_slow_statement_is_named_and_let_finish(sqlite, heard):

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
-from shipworthy.context import deadline_scope
+from shipworthy.context import RequestRecord, deadline_scope, request_scope
 from shipworthy.db import Outcome, classify, protect, transaction as transaction_module
 from shipworthy.db.kinds import OperationKind
 from shipworthy.db.tables import OUTCOMES, install, remove
@@ -214,7 +214,10 @@ def test_the_whole_unit_is_run_again_when_the_database_gave_it_up(engine, locked
         connection.execute(add(runs["pay"]))
         return runs["pay"]
 
-    assert run_transaction(engine, pay, name="pay.again") == 2
+    with request_scope(RequestRecord("r", "c", "t", "s")) as record:
+        assert run_transaction(engine, pay, name="pay.again") == 2
+    assert record.work is not None
+    assert record.work.retries == 1
     assert orders(engine) == [2]
     (said,) = heard
     assert (said.unit, said.outcome) == ("pay.again", "rerun")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from shipworthy.clock import ManualClock
-from shipworthy.context import current_deadline, deadline_scope
+from shipworthy.context import RequestRecord, current_deadline, deadline_scope, request_scope
 from shipworthy.errors import Misuse
 from shipworthy.events import Event
 from shipworthy.resilience import (
@@ -200,10 +200,13 @@ def test_a_passing_failure_is_tried_again(
     target = Target(Busy(), Busy())
     pipeline = make(retry=RetryRule(), budget=plenty())
 
-    answer = way(pipeline, target)
+    with request_scope(RequestRecord("r", "c", "t", "s")) as record:
+        answer = way(pipeline, target)
 
     assert (answer, target.calls, waits.seconds) == ("answer", 3, [0.025, 0.05])
     assert pipeline.statistics().retry_total == 2
+    assert record.work is not None
+    assert record.work.retries == 2
 
 
 @calls

@@ -1,5 +1,7 @@
 """The settings of the log."""
 
+import re
+
 import pytest
 
 from shipworthy.errors import SettingsInvalid
@@ -27,3 +29,26 @@ def test_a_file_is_bounded_unless_somebody_wants_it_otherwise() -> None:
     assert settings.rotate_age_seconds == 0
     with pytest.raises(SettingsInvalid, match=r"log\.keep"):
         load(environ={"SHIPWORTHY_LOG__KEEP": "-1"})
+
+
+PATH, DIRECTORY, TOKEN = (
+    "SHIPWORTHY_METRICS__" + name for name in ("PATH", "SHARED_DIRECTORY", "TOKEN")
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({PATH: "/metrics", TOKEN: "t"}, "each worker would show its own part"),
+        ({PATH: "/metrics", DIRECTORY: "x"}, r"metrics\.token: not set while metrics\.path is"),
+        ({DIRECTORY: "x"}, r"metrics\.path: not set while metrics\.shared_directory is"),
+        ({TOKEN: "t"}, r"metrics\.path: not set while metrics\.token is"),
+        ({PATH: "metrics", DIRECTORY: "x", TOKEN: "t"}, "'metrics' is no path"),
+    ],
+)
+def test_metrics_are_shown_whole_and_not_to_everybody(given: dict[str, str], says: str) -> None:
+    """A part for the whole is refused at the start."""
+    refused = load(environ=given).refusals()
+    assert len(refused) == 1
+    assert re.search(says, refused[0])
+    assert load(environ={PATH: "/m", DIRECTORY: "x", TOKEN: "t"}).refusals() == []

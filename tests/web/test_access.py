@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 from starlette.authentication import SimpleUser
 
 from shipworthy.clock import ManualClock
-from shipworthy.telemetry import Registry
+from shipworthy.telemetry import Cell, Registry, Sampler
 from shipworthy.web import (
     Access,
     ActorFinder,
@@ -35,6 +35,22 @@ class Lines:
         return (json.loads(line) for line in self.kept)
 
 
+class Working:
+    """Does for each call what a database, or a repeated call, would note."""
+
+    def __init__(self, *, calls=0, retries=0):
+        self.calls, self.retries = calls, retries
+
+    def enter(self, call):
+        if self.calls:
+            work = call.record.working()
+            work.db_calls += self.calls
+            work.db_seconds += 0.0125
+            work.db_wait_seconds += 0.25
+        for _ in range(self.retries):
+            call.record.working().retries += 1
+
+
 class Probing:
     """Marks each call as that of a probe."""
 
@@ -44,7 +60,14 @@ class Probing:
 
 class Setup:
     def __init__(
-        self, app, *more, human=False, log=True, route="/items/{id}", sources=("scope.user",)
+        self,
+        app,
+        *more,
+        human=False,
+        log=True,
+        route="/items/{id}",
+        sources=("scope.user",),
+        sampler=None,
     ):
         self.clock = ManualClock(wall=1_700_000_000.25)
         self.lines = Lines(human=human)
@@ -58,6 +81,8 @@ class Setup:
             now=self.clock.now,
             wall=self.clock.wall,
             asks_always=facts.asks_always,
+            sampler=sampler,
+            slow_seconds=1.0,
         )
         self.line = Line(
             app,
@@ -317,3 +342,50 @@ async def test_the_line_does_not_name_whom_nobody_verified(ask):
     await ask(setup.line, headers=[(b"authorization", b"Bearer e30." + claims + b".MQ")])
 
     assert [line.get("actor") for line in setup.lines] == [None]
+
+
+async def test_the_line_says_what_was_asked_of_databases_and_what_was_done_again(ask):
+    """And nothing of it where there was nothing, as with most requests."""
+    busy = Setup(fine, Working(calls=3, retries=2))
+    again = Setup(fine, Working(retries=1))
+    idle = Setup(fine, Working())
+    for setup in (busy, again, idle):
+        await ask(setup.line)
+
+    names = ("db_calls", "db_ms", "db_wait_ms", "retries")
+    ((line,), (other,), (nothing,)) = (busy.lines, again.lines, idle.lines)
+    assert [line[name] for name in names] == [3, 12.5, 250.0, 2]
+    assert [other.get(name) for name in names] == [None, None, None, 1]
+    assert not nothing.keys() & set(names)
+
+    for_people = Setup(fine, Working(calls=3, retries=2), human=True)
+    await ask(for_people.line)
+    assert b" db_calls=3 db_ms=262.5 retries=2 " in for_people.lines.kept[0]
+
+
+async def test_a_flood_is_thinned_out_and_says_how_much_each_line_stands_for(ask):
+    """What failed and what was slow has its line whatever comes, and every request is counted."""
+    answer = {"status": 200, "seconds": 0.0}
+
+    async def app(scope, receive, send):
+        setup.clock.advance(answer["seconds"])
+        await send({"type": "http.response.start", "status": answer["status"], "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    left_out = Cell()
+    sampler = Sampler(full_per_second=2, one_in=3, left_out=left_out)
+    setup = Setup(app, sampler=sampler)
+    for _ in range(6):
+        await ask(setup.line)
+    assert [line.get("sampled_of") for line in setup.lines] == [None, None, 3]
+    assert left_out.numbers() == [3.0]
+    setup.lines.kept.clear()
+    for kind in ({"status": 500, "seconds": 0.0}, {"status": 200, "seconds": 1.0}):
+        answer |= kind
+        for _ in range(3):
+            await ask(setup.line)
+    assert [(line["status"], line.get("sampled_of")) for line in setup.lines] == [
+        *[(500, None)] * 3,
+        *[(200, None)] * 3,
+    ]
+    assert sum(setup.counted.values()) == 12.0

@@ -70,6 +70,7 @@ class Thing:
 
     async def endpoint(self, request):
         self.runs += 1
+        self.record = current_request()
         self.seen.append(await request.body())
         if self.runs <= self.failures:
             self.fail()
@@ -93,6 +94,7 @@ async def test_a_request_whose_database_failed_is_run_again(ask, heard):
     (fact,) = kinds(heard, RequestReplayed)
     assert (fact.outcome, fact.method, fact.run) == ("lost", "GET", 2)
     assert fact.error == "ConnectionResetError"
+    assert thing.record.work.retries == 1
 
 
 async def test_an_error_answer_that_the_application_made_of_it_is_replayed_too(ask):

@@ -27,7 +27,13 @@ from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import Pool
 
-from shipworthy.context import TraceStep, current_deadline, deadline_scope, steps_here
+from shipworthy.context import (
+    TraceStep,
+    current_deadline,
+    deadline_scope,
+    note_database,
+    steps_here,
+)
 from shipworthy.db.attempt import commits_count, current_attempt, note_commit, note_failure
 from shipworthy.db.breaking import Breaking, DatabaseRefused
 from shipworthy.db.classify import (
@@ -458,11 +464,11 @@ class Protection:
                     self._bound_lock_wait(record, watch.at - began)
                 answer = original(connection, *args, **options)
             except BaseException as error:
-                self._note(phase.upper(), began, monotonic(), error)
+                self._note(phase.upper(), began, monotonic(), error, calls=0)
                 self._failed(error, phase, watch.end(before), record, began)
                 self._look_at_commit(error, at=phase)
                 raise
-            self._note(phase.upper(), began, monotonic())
+            self._note(phase.upper(), began, monotonic(), calls=0)
             if watch.end(before):
                 self._late(phase, monotonic() - began, cut=True)
             if phase is DbPhase.COMMIT:
@@ -472,9 +478,16 @@ class Protection:
         return end
 
     def _note(
-        self, statement: str, began: float, ended: float, error: BaseException | None = None
+        self,
+        statement: str,
+        began: float,
+        ended: float,
+        error: BaseException | None = None,
+        *,
+        calls: int = 1,
     ) -> None:
-        """Note a statement for the trace of its request, where one may be kept."""
+        """Note a statement with its request, and for the trace of that where one may be kept."""
+        note_database(calls, ended - began)
         steps = steps_here()
         if steps is None:
             return

@@ -26,7 +26,13 @@ from sqlalchemy.pool import Pool, QueuePool, StaticPool
 from sqlalchemy.util import await_only
 from typing_extensions import override
 
-from shipworthy.context import TraceStep, current_deadline, current_request, steps_here
+from shipworthy.context import (
+    TraceStep,
+    current_deadline,
+    current_request,
+    note_wait,
+    steps_here,
+)
 from shipworthy.db.permits import Holding, Permits, Waiting, stuck
 from shipworthy.db.place import Place, here, stands
 from shipworthy.db.settings import DbSettings
@@ -600,8 +606,11 @@ class _Guarded:
         try:
             fairy = plain.connect(self)
         except BaseException as error:
-            keeper.failed(entered, error, monotonic() - began)
+            waited = monotonic() - began
+            note_wait(waited)
+            keeper.failed(entered, error, waited)
             raise
+        note_wait(monotonic() - began)
         record = fairy._connection_record  # noqa: SLF001
         gate = gate_of(self, keeper)
         if gate.permits.shared:

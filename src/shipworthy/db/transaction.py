@@ -33,7 +33,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.util import await_only, greenlet_spawn
 from typing_extensions import Unpack, override
 
-from shipworthy.context import current_deadline, deadline_scope
+from shipworthy.context import current_deadline, deadline_scope, note_retry
 from shipworthy.db.attempt import Attempt, attempt_scope
 from shipworthy.db.breaking import DatabaseRefused
 from shipworthy.db.classify import (
@@ -624,6 +624,7 @@ class _Run:
             self._end(follows, error)
         elif not isinstance(follows, Done):
             _count_rerun(self._name, failure.outcome)
+            note_retry()
             emit(
                 UnitRepeated,
                 unit=self._name,

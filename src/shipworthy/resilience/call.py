@@ -18,7 +18,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar, cast, final
 from weakref import WeakValueDictionary
 
 from shipworthy.clock import SYSTEM_CLOCK, Clock
-from shipworthy.context import enter_deadline, leave_deadline, peek_deadline
+from shipworthy.context import enter_deadline, leave_deadline, note_retry, peek_deadline
 from shipworthy.errors import Misuse, Rejected, ShipworthyError
 from shipworthy.events import Event, Label, Severity, emit, event
 from shipworthy.resilience.breaker import Breaker, BreakerOpen
@@ -211,6 +211,7 @@ class _Run:
         if pipeline.breaker is not None:
             self._admit(pipeline.breaker)
         pipeline.retries += 1
+        note_retry()
         self._attempt += 1
 
     def _admit(self, breaker: Breaker) -> None:

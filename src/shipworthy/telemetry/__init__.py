@@ -17,6 +17,7 @@ from shipworthy.telemetry.exposition import EXPOSITION_TYPE, Form, exposition, n
 from shipworthy.telemetry.foreign import ForeignMetrics
 from shipworthy.telemetry.history import Histories, History
 from shipworthy.telemetry.keeping import Keeping, Point, state_folder
+from shipworthy.telemetry.line_sampling import Sampler
 from shipworthy.telemetry.lines import line, timestamp
 from shipworthy.telemetry.log_shown import LOG_SHOWN
 from shipworthy.telemetry.logs import (
@@ -38,8 +39,9 @@ from shipworthy.telemetry.run_directory import RunDirectory
 from shipworthy.telemetry.sampling import Allowance, HeadRule, kept_because
 from shipworthy.telemetry.segment import Segment
 from shipworthy.telemetry.settings import HistorySettings, LogSettings, MetricsSettings
+from shipworthy.telemetry.shared_counts import SharedCounts
 from shipworthy.telemetry.shown import COUNTING_SHOWN
-from shipworthy.telemetry.sink import AccessLog, log_metrics
+from shipworthy.telemetry.sink import LINES_LEFT_OUT, AccessLog, log_metrics
 from shipworthy.telemetry.snapshot import Series, Snapshot, folded, from_json, retired
 from shipworthy.telemetry.span_export import (
     SPANS_CLOSE_SECONDS,
@@ -54,6 +56,7 @@ from shipworthy.telemetry.trace_shown import TRACES_SHOWN
 __all__ = [
     "COUNTING_SHOWN",
     "EXPOSITION_TYPE",
+    "LINES_LEFT_OUT",
     "LOG_SHOWN",
     "MEMORY_SHOWN",
     "PROCESS",
@@ -84,9 +87,11 @@ __all__ = [
     "RetentionSettings",
     "Rounds",
     "RunDirectory",
+    "Sampler",
     "Segment",
     "SegmentDirectory",
     "Series",
+    "SharedCounts",
     "Snapshot",
     "SpanExport",
     "StoredIn",

@@ -12,14 +12,17 @@ from shipworthy.events import (
     Selection,
     Urgency,
 )
-from shipworthy.telemetry.sink import LINES_DROPPED, SECRETS_REDACTED
+from shipworthy.telemetry.sink import LINES_DROPPED, LINES_LEFT_OUT, SECRETS_REDACTED
 
 LOG_SHOWN: Final = (
     Panel(
-        title="Log lines dropped",
-        help="Lines in five minutes for which there was no reader or no room on the disk.",
+        title="Log lines not written",
+        help="In five minutes: dropped for want of a reader or of room; left out of a flood.",
         board=Board.TELEMETRY,
-        shows=(("dropped", Increase(Selection(metric=LINES_DROPPED), 300)),),
+        shows=(
+            ("dropped", Increase(Selection(metric=LINES_DROPPED), 300)),
+            ("left out", Increase(Selection(metric=LINES_LEFT_OUT), 300)),
+        ),
         unit="count",
     ),
     Panel(

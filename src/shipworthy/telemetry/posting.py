@@ -54,7 +54,7 @@ def post(
     connection = http.client.HTTPConnection(host, port)
     # Named in the Host header where it is another.
     connection.default_port = usual_port
-    with Cut(timeout_seconds) as cut, closing(connection):
+    with TimeBound(timeout_seconds) as cut, closing(connection):
         sock = cut.connected(host, port)
         connection.sock = secured(sock, host) if to.scheme == "https" else sock
         connection.request("POST", path, body, sent)
@@ -66,7 +66,7 @@ def post(
 
 
 @final
-class Cut:
+class TimeBound:
     """Ends an exchange that takes longer in all, however lively each of its bytes is.
 
     An `OSError` or `http.client.HTTPException` that is raised within is `TimeoutError` then. For

@@ -23,7 +23,7 @@ from shipworthy.redact import printable, redact
 from shipworthy.telemetry.alert_settings import AlertSettings
 from shipworthy.telemetry.alerting import Message
 from shipworthy.telemetry.messages import mail_of, webhook_of
-from shipworthy.telemetry.posting import Cut, post, secured
+from shipworthy.telemetry.posting import TimeBound, post, secured
 
 ATTEMPTS: Final = 3
 _FIRST_PAUSE_SECONDS: Final = 1.0
@@ -100,7 +100,7 @@ class Mail(Receiver):
         mail.set_content(text)
         server = _MailServer()
         refused: Mapping[str, tuple[int, bytes]] = {}
-        with Cut(chosen.timeout_seconds) as cut, closing(server):
+        with TimeBound(chosen.timeout_seconds) as cut, closing(server):
             self._sign_in(server, cut)
             try:
                 refused = server.send_message(mail)
@@ -119,7 +119,7 @@ class Mail(Receiver):
                 f"the server took the mail, but not for {_refusals(refused)}; it is not sent again"
             )
 
-    def _sign_in(self, server: "_MailServer", cut: Cut) -> None:
+    def _sign_in(self, server: "_MailServer", cut: TimeBound) -> None:
         chosen = self._settings
         host, port = chosen.smtp_address
         # What `starttls` checks the certificate against.

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from shipworthy.settings import duration, option, section, size
+from shipworthy.redact import printable
+from shipworthy.settings import Secret, duration, option, secret, section, size
 
 
 @section("log")
@@ -75,7 +76,7 @@ class HistorySettings:
 @section("metrics")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsSettings:
-    """Where several workers count together."""
+    """Where several workers count together, and where that is shown without `run`."""
 
     run_directory: str = option(
         "",
@@ -83,3 +84,37 @@ class MetricsSettings:
         "count; empty for the first that works of systemd's RUNTIME_DIRECTORY, XDG_RUNTIME_DIR, "
         "/dev/shm and the temporary one; in memory is best",
     )
+    path: str = option(
+        "",
+        "path on the application's port at which `harden()` under another server shows what all "
+        "its workers count; `run` has it on the operations port, and not there",
+    )
+    token: Secret = secret("the bearer token that opens metrics.path")  # noqa: RUF009
+    shared_directory: str = option(
+        "",
+        "directory of this service alone in which those workers count; in memory is best, as "
+        "/dev/shm/shop",
+    )
+
+    def refusals(self, environment: str) -> list[str]:
+        """Name what would show a part for the whole; it is refused everywhere."""
+        del environment
+        if self.path and not (self.path.startswith("/") and self.path.isprintable()):
+            return [f"metrics.path: '{printable(self.path[:100])}' is no path; begin it with /"]
+        needed = {"shared_directory": bool(self.shared_directory), "token": bool(self.token)}
+        whys = {
+            "shared_directory": "each worker would show its own part; name a directory of this "
+            "service alone, as /dev/shm/shop",
+            "token": "whoever reaches the application would read them; make one of 32 characters",
+        }
+        if self.path:
+            return [
+                f"metrics.{name}: not set while metrics.path is, so {whys[name]}"
+                for name, given in needed.items()
+                if not given
+            ]
+        return [
+            f"metrics.path: not set while metrics.{name} is; set all three, or none"
+            for name, given in needed.items()
+            if given
+        ]

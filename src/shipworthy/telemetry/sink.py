@@ -38,6 +38,12 @@ LINES_DROPPED = Metric(
     "counter",
     "Log lines that were dropped: nobody took the ones before them, or the disk is full.",
 )
+LINES_LEFT_OUT = Metric(
+    "shipworthy_access_lines_left_out_total",
+    "counter",
+    "Lines of requests that were left out, because there were more than `web.access_full` in a "
+    "second; the lines beside them say how many they stand for.",
+)
 SECRETS_REDACTED = Metric(
     "shipworthy_redactions_total",
     "counter",
@@ -217,6 +223,8 @@ def log_metrics(registry: Registry, log: AccessLog) -> None:
     """Register in `registry` what `log` had to drop, and what was kept out of every text."""
     registry.running_total(LINES_DROPPED, read=lambda: log.dropped)
     registry.running_total(SECRETS_REDACTED, read=_redactions)
+    # Counted by whoever makes those lines; here it is there from the start.
+    registry.counter(LINES_LEFT_OUT)
 
 
 def _redactions() -> dict[tuple[str, ...], float]:

@@ -44,6 +44,7 @@ from shipworthy.web.problems import (
 from shipworthy.web.replay import Replay, ReplayWithheld, RequestReplayed
 from shipworthy.web.request_metrics import RequestMetrics
 from shipworthy.web.routes import RouteTable, meant, owner_finder, route_finder, routes_of
+from shipworthy.web.scrape import Scrape
 from shipworthy.web.settings import IdempotencySettings, WebSettings, guards
 from shipworthy.web.shown import WEB_SHOWN
 from shipworthy.web.slo_settings import SloSettings
@@ -92,6 +93,7 @@ __all__ = [
     "RequestReplayed",
     "RouteTable",
     "Scope",
+    "Scrape",
     "Send",
     "SloSettings",
     "TracedTwice",

@@ -11,9 +11,10 @@ from typing import Any, final
 
 import orjson
 
+from shipworthy.context import RequestWork
 from shipworthy.events import method_label
 from shipworthy.redact import redact
-from shipworthy.telemetry import AccessLog, line, timestamp
+from shipworthy.telemetry import AccessLog, Sampler, line, timestamp
 from shipworthy.web.line import UNMATCHED, Call, Scope
 from shipworthy.web.request_metrics import CLIENT_GONE, RequestMetrics, uncounted
 
@@ -46,8 +47,10 @@ class _Kind:
 
 
 # Wall time, kind, path, client, seconds, bytes sent, whether the client left, request and trace id,
-# and who made the request.
-_Facts = tuple[float, _Kind, str, str, float, int, bool, str, str, str]
+# who made the request, what was done for it, and how many the line stands for.
+_Facts = tuple[float, _Kind, str, str, float, int, bool, str, str, str, "_Done | None", int]
+# Statements, seconds in the database, seconds of waiting for it, and what was done again.
+_Done = tuple[int, float, float, int]
 
 
 @final
@@ -55,8 +58,9 @@ class Access:
     """Write one line for each call and count it, once its answer is over.
 
     Probes are nobody's requests, so they are not counted, and write a line only when they fail.
-    `meant` tells from a scope which route was asked for, where the router itself has answered. Safe
-    to share between threads and tasks.
+    `meant` tells from a scope which route was asked for, where the router itself has answered.
+    `sampler` says which lines are left out: never those of errors, and of what took
+    `slow_seconds`. Safe to share between threads and tasks.
     """
 
     def __init__(
@@ -68,9 +72,13 @@ class Access:
         now: Callable[[], float],
         wall: Callable[[], float] = time.time,
         asks_always: bool = False,
+        sampler: Sampler | None = None,
+        slow_seconds: float = 0.0,
     ) -> None:
         self._log = log
         self._asks_always = asks_always
+        self._sampler = sampler
+        self._slow_seconds = slow_seconds
         self._make = self._for_people if log and log.human else self._for_programs
         self._now = now
         self._wall = wall
@@ -83,7 +91,8 @@ class Access:
 
     def ended(self, call: Call) -> None:
         """Count the call and have its line written."""
-        seconds = self._now() - call.started
+        now = self._now()
+        seconds = now - call.started
         record = call.record
         status = call.status or (CLIENT_GONE if call.gone else 500)
         route = record.route or call.route()
@@ -95,6 +104,11 @@ class Access:
         log = self._log
         if log is None or (call.probe and status < 400):
             return
+        stands_for = 1
+        if self._sampler is not None and status < 500 and seconds < self._slow_seconds:
+            stands_for = self._sampler.weight(now)
+            if not stands_for:
+                return
         path, client = record.path[:TEXT_CHARACTERS], record.client[:TEXT_CHARACTERS]
         facts: _Facts = (
             self._wall(),
@@ -107,6 +121,8 @@ class Access:
             record.request_id,
             record.trace_id,
             actor,
+            record.work and _done(record.work),
+            stands_for,
         )
         log.write_later(self._make, facts, _FACTS_BYTES + len(path) + len(client) + len(actor))
 
@@ -144,7 +160,8 @@ class Access:
         return kind
 
     def _for_programs(self, facts: _Facts) -> bytes:
-        wall, kind, path, client, seconds, sent_bytes, gone, request_id, trace_id, actor = facts
+        wall, kind, path, client, seconds, sent_bytes = facts[:6]
+        gone, request_id, trace_id, actor, done, stands_for = facts[6:]
         texts = self._texts
         return (
             f'{{"ts":"{timestamp(wall)}",{kind.fixed}'
@@ -153,12 +170,14 @@ class Access:
             f'"duration_ms":{seconds * 1000:.3f},"sent_bytes":{sent_bytes},'
             f"{_GONE if gone else ''}"
             f"{self._named(actor) if actor else ''}"
+            f"{_of_work(done) if done else ''}"
+            f"{_of_others(stands_for) if stands_for > 1 else ''}"
             f'"request_id":"{request_id}","trace_id":"{trace_id}"}}\n'
         ).encode()
 
     def _for_people(self, facts: _Facts) -> bytes:
-        wall, kind, path, _, seconds, _, _, request_id, _, actor = facts
-        fields = {
+        wall, kind, path, _, seconds, _, _, request_id, _, actor, done, stands_for = facts
+        fields: dict[str, Any] = {
             "ts": timestamp(wall),
             "level": _level(kind.status),
             "logger": "shipworthy.access",
@@ -168,6 +187,15 @@ class Access:
         }
         if actor:
             fields["actor"] = redact(actor)
+        if done:
+            calls, db_seconds, wait_seconds, retries = done
+            if calls or wait_seconds:
+                fields["db_calls"] = calls
+                fields["db_ms"] = f"{(db_seconds + wait_seconds) * 1000:.1f}"
+            if retries:
+                fields["retries"] = retries
+        if stands_for > 1:
+            fields["sampled_of"] = stands_for
         return line(fields, human=True)
 
     def _named(self, actor: str) -> str:
@@ -187,6 +215,26 @@ def _escaped(text: str) -> str:
     """Return `text` redacted, cut and as it stands between the quotes of a JSON string."""
     clean = redact(text[:TEXT_CHARACTERS]).encode("utf-8", "backslashreplace").decode()
     return orjson.dumps(clean)[1:-1].decode()
+
+
+def _done(work: RequestWork) -> _Done:
+    """Return what was done by now: work in the background goes on."""
+    return work.db_calls, work.db_seconds, work.db_wait_seconds, work.retries
+
+
+def _of_work(done: _Done) -> str:
+    calls, db_seconds, wait_seconds, retries = done
+    text = ""
+    if calls or wait_seconds:
+        text = (
+            f'"db_calls":{calls},"db_ms":{db_seconds * 1000:.3f},'
+            f'"db_wait_ms":{wait_seconds * 1000:.3f},'
+        )
+    return f'{text}"retries":{retries},' if retries else text
+
+
+def _of_others(stands_for: int) -> str:
+    return f'"sampled_of":{stands_for},'
 
 
 def _state(scope: Scope) -> Mapping[str, Any]:

@@ -54,10 +54,7 @@ class Probes:
     def enter(self, call: Call) -> None:
         """Put the probe in the place of the application if the path is one."""
         scope = call.scope
-        path = scope["path"]
-        root = scope.get("root_path")
-        if root:
-            path = path.removeprefix(root)
+        path = own_path(scope)
         if path in self._questions and scope.get("method") in ("GET", "HEAD"):
             call.probe = True
             call.record.route = path
@@ -122,6 +119,13 @@ class Probes:
             await self._app(scope, receive, send)
         else:
             await _say(question(self._life()).ok, scope, send)
+
+
+def own_path(scope: Scope) -> str:
+    """Return the path that is asked for, below where the server has mounted the application."""
+    path: str = scope["path"]
+    root = scope.get("root_path")
+    return path.removeprefix(root) if root else path
 
 
 async def _say(ok: bool, scope: Scope, send: Send) -> None:  # noqa: FBT001 - it is the answer

@@ -177,6 +177,7 @@ class Replay:
             emit(ReplayWithheld, because=verdict, outcome=outcome, method=method, run=run.number)
             return False
         self._counter.cell(RUN_AGAIN).add()
+        call.record.working().retries += 1
         emit(
             RequestReplayed,
             outcome=outcome,

@@ -19,6 +19,18 @@ class WebSettings:
     """What stands between the server and the application."""
 
     access_log: bool = option(default=True, help="whether each request writes a line")
+    # Some 300 KB a second of each worker, which a disk and a collector take.
+    access_full: int = option(
+        1000,
+        "up to how many lines of requests a second a worker writes each; 0 for all, however many",
+        minimum=0,
+    )
+    access_one_in: int = option(
+        10, "of how many requests beyond that one has a line, which says so", minimum=2
+    )
+    access_slow_seconds: float = duration(
+        "1s", "what took so long always has its line, as what ended with 500 or above has"
+    )
     problems: Literal["off", "report", "enforce"] = option(
         "enforce",
         "answer unhandled exceptions with an RFC 9457 problem; report only logs them, off does "
