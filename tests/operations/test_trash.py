@@ -74,9 +74,11 @@ async def test_a_restore_is_taken_back_and_a_deletion_held_and_purged(connect, s
     [
         (("GET", "/api/trash?state=lost", None), 422, "'state' is one of open"),
         (("GET", "/api/trash?limit=0", None), 422, "'limit' is a number from 1 to 500"),
-        (("GET", "/api/trash?before=x", None), 422, "'before' is the id of a deletion"),
+        (("GET", "/api/trash?before=x", None), 422, "the id of a deletion is a number"),
         (("GET", "/api/trash/4711", None), 409, "there is no deletion 4711"),
-        (("GET", f"/api/trash/{'9' * 30}", None), 409, "there is no deletion 999"),
+        (("GET", f"/api/trash/{'9' * 19}", None), 409, "there is no deletion 999"),
+        (("GET", f"/api/trash/{'9' * 5000}", None), 422, "the id of a deletion is a number"),
+        (("POST", "/api/trash/x/restore", None), 422, "the id of a deletion is a number"),
         (("POST", "/api/trash/1/restore", {"mode": "some"}), 422, "'mode' is one of all"),
         (("POST", "/api/trash/1/restore", {"accept_losses": 1}), 422, "true or false"),
         (("POST", "/api/trash/1/restore", {"by": ""}), 422, "'by' is a name"),

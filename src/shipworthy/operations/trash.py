@@ -23,6 +23,8 @@ from shipworthy.redact import printable
 from shipworthy.settings import Loaded
 
 _MODES: Final = ("all", "without-conflicts", "with-needs")
+# Of the largest that a column has.
+_ID_DIGITS: Final = 19
 _STATES: Final = ("open", "restored", "purged", "all")
 
 
@@ -52,7 +54,7 @@ def _looking(api: RecordedApi, settings: Loaded) -> tuple[Endpoint, ...]:
     async def shown(asked: Asked) -> Response:
         from shipworthy import records
 
-        number = asked.request.path_params["id"]
+        number = _id(asked.request.path_params["id"])
         one, changes = await api.work(
             "",
             lambda engine: records.deletion(
@@ -64,7 +66,7 @@ def _looking(api: RecordedApi, settings: Loaded) -> tuple[Endpoint, ...]:
     async def planned(asked: Asked) -> Response:
         from shipworthy import records
 
-        number = asked.request.path_params["id"]
+        number = _id(asked.request.path_params["id"])
         plan = await api.work(
             "",
             lambda engine: records.plan_restore(
@@ -75,9 +77,9 @@ def _looking(api: RecordedApi, settings: Loaded) -> tuple[Endpoint, ...]:
 
     return (
         reading("/api/trash", "What was deleted, the newest first", listed, "deletions"),
-        reading("/api/trash/{id:int}", "One deletion, and what was done with it", shown),
+        reading("/api/trash/{id}", "One deletion, and what was done with it", shown),
         reading(
-            "/api/trash/{id:int}/plan",
+            "/api/trash/{id}/plan",
             "What a restore would do and what stands in its way; the database tries it",
             planned,
         ),
@@ -88,7 +90,7 @@ def _acting(api: RecordedApi, settings: Loaded) -> tuple[Endpoint, ...]:
     async def restored(asked: Asked) -> Response:
         from shipworthy import records
 
-        number = asked.request.path_params["id"]
+        number = _id(asked.request.path_params["id"])
         body = body_of(await asked.json(optional=True), {"by", "mode", "accept_losses"})
         mode: Any = body.get("mode", "all")
         if mode not in _MODES:
@@ -112,7 +114,7 @@ def _acting(api: RecordedApi, settings: Loaded) -> tuple[Endpoint, ...]:
     async def undone(asked: Asked) -> Response:
         from shipworthy import records
 
-        number = asked.request.path_params["id"]
+        number = _id(asked.request.path_params["id"])
         body = body_of(await asked.json(optional=True), {"by"})
         removed = await api.work(
             name_of(body),
@@ -126,7 +128,7 @@ def _acting(api: RecordedApi, settings: Loaded) -> tuple[Endpoint, ...]:
     async def purged(asked: Asked) -> Response:
         from shipworthy import records
 
-        number = asked.request.path_params["id"]
+        number = _id(asked.request.path_params["id"])
         body = body_of(await asked.json(optional=True), {"by"})
         await api.work(
             name_of(body),
@@ -140,7 +142,7 @@ def _acting(api: RecordedApi, settings: Loaded) -> tuple[Endpoint, ...]:
     async def held(asked: Asked) -> Response:
         from shipworthy import records
 
-        number = asked.request.path_params["id"]
+        number = _id(asked.request.path_params["id"])
         body = body_of(await asked.json(), {"by", "because"})
         because = body.get("because")
         if not isinstance(because, str) or len(because) > NAME_CHARACTERS:
@@ -158,15 +160,15 @@ def _acting(api: RecordedApi, settings: Loaded) -> tuple[Endpoint, ...]:
 
     return (
         acting(
-            "/api/trash/{id:int}/restore",
+            "/api/trash/{id}/restore",
             "Put a deletion back, in one transaction",
             restored,
             {"mode": {"enum": list(_MODES)}, "accept_losses": {"type": "boolean"}},
         ),
-        acting("/api/trash/{id:int}/undo", "Remove what a restore brought back", undone),
-        acting("/api/trash/{id:int}/purge", "Have a deletion never come back", purged),
+        acting("/api/trash/{id}/undo", "Remove what a restore brought back", undone),
+        acting("/api/trash/{id}/purge", "Have a deletion never come back", purged),
         acting(
-            "/api/trash/{id:int}/hold",
+            "/api/trash/{id}/hold",
             "Keep a deletion from being purged, or release it",
             held,
             {"because": {"type": "string", "maxLength": NAME_CHARACTERS}},
@@ -176,11 +178,14 @@ def _acting(api: RecordedApi, settings: Loaded) -> tuple[Endpoint, ...]:
 
 
 def _before(request: Request) -> int | None:
-    if "before" not in request.query_params:
-        return None
-    given = request.query_params["before"]
-    if not (given.isascii() and given.isdigit() and len(given) <= 18):
-        raise Misuse("'before' is the id of a deletion, of the last one of the page before")
+    given = request.query_params.get("before")
+    return None if given is None else _id(given)
+
+
+def _id(given: str) -> int:
+    """Return the id of a deletion; raises `Misuse` for what can be none, however long it is."""
+    if not (given.isascii() and given.isdigit() and len(given) <= _ID_DIGITS):
+        raise Misuse("the id of a deletion is a number, as `GET /api/trash` lists it")
     return int(given)
 
 
