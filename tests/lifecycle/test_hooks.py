@@ -4,7 +4,9 @@ import asyncio
 import sys
 import threading
 import time
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import CoroutineType
 from typing import Any
@@ -242,6 +244,29 @@ async def test_where_follows_generator_based_awaitables() -> None:
     await leave_behind(task)
 
     assert stands.endswith(f"{line_of('the generator hangs here')} in __await__")
+
+
+async def test_where_follows_a_context_that_a_generator_makes() -> None:
+    """Its way in and its way out: what hangs there is the service's own, not contextlib's."""
+
+    @asynccontextmanager
+    async def lived(hangs: str) -> AsyncIterator[None]:
+        if hangs == "in":
+            await asyncio.Event().wait()  # it hangs on its way in
+        yield
+        await asyncio.Event().wait()  # it hangs on its way out
+
+    async def live(hangs: str) -> None:
+        async with lived(hangs):
+            pass
+
+    for hangs in ("in", "out"):
+        task = asyncio.create_task(live(hangs))
+        await asyncio.sleep(0)
+        stands = where(task)
+        await leave_behind(task)
+        line = line_of(f"it hangs on its way {hangs}")
+        assert stands == f"{HERE}:{line} in lived"
 
 
 async def test_a_task_that_is_over_stands_nowhere() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import inspect
 import sys
 import sysconfig
@@ -23,6 +24,8 @@ BECAUSE_CHARACTERS = 300
 
 _OURS = str(Path(__file__).parents[1])
 _LIBRARY = sysconfig.get_path("stdlib")
+# What an asynchronous generator is awaited by, and has no attribute that leads to it.
+_STEPS = frozenset({"async_generator_asend", "async_generator_athrow"})
 # The threads of pools live in these; one without a line of the service's own waits for work.
 _POOLS = (str(Path("concurrent/futures/thread.py")), str(Path("anyio/_backends/_asyncio.py")))
 
@@ -170,10 +173,22 @@ def _frames(task: "asyncio.Task[Any]") -> Iterator[FrameType]:
             frame, ahead = ahead.cr_frame, ahead.cr_await
         elif inspect.isgenerator(ahead):
             frame, ahead = ahead.gi_frame, ahead.gi_yieldfrom
+        elif inspect.isasyncgen(ahead):
+            frame, ahead = ahead.ag_frame, ahead.ag_await
+        elif type(ahead).__name__ in _STEPS:
+            frame, ahead = None, _generator_of(ahead)
         else:
             return
         if frame is not None:
             yield frame
+
+
+def _generator_of(step: object) -> object:
+    """Return the generator that a step of one belongs to: the collector alone can tell.
+
+    A lifespan made by `asynccontextmanager` is entered by such a step, and hangs behind it.
+    """
+    return next((it for it in gc.get_referents(step) if inspect.isasyncgen(it)), None)
 
 
 def _distance(path: str) -> int:
