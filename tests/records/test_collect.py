@@ -78,7 +78,8 @@ def test_a_spoiled_entry_costs_its_transaction_and_says_so(shop: sa.Engine) -> N
 
 
 @pytest.mark.parametrize(
-    ("what", "of"), [("key = '[\"zz\"]'", "clients"), ("old = replace(old, 'tother', 'zz')", "tasks")]
+    ("what", "of"),
+    [("key = '[\"zz\"]'", "clients"), ("old = replace(old, 'tother', 'zz')", "tasks")],
 )
 def test_a_cell_that_is_none_costs_its_transaction_and_no_other(
     shop: sa.Engine, what: str, of: str

@@ -5,7 +5,8 @@ import sqlalchemy as sa
 
 from audit.ledger.trail import ORDERS, PEOPLE
 from shipworthy.audit.ledger.reconcile import reconcile
-from shipworthy.audit.tables import PERSONAL
+from shipworthy.audit.reading import LogRowUnreadable
+from shipworthy.audit.tables import ENTRIES, PERSONAL
 from shipworthy.errors import Misuse
 
 pytestmark = pytest.mark.slow
@@ -99,6 +100,22 @@ def test_a_table_that_is_gone_is_said_and_one_that_never_was_is_refused(sqlite_t
     assert found(sqlite_trail) == [("table gone", "orders", "")]
     with pytest.raises(Misuse, match="not in the log: nothing; there is orders, people"):
         reconcile(sqlite_trail.engine, ["nothing"])
+
+
+@pytest.mark.parametrize("op", ["I", "U"])
+def test_an_entry_that_cannot_be_read_is_named(sqlite_trail, op):
+    """What it said of its row is lost, so nobody can compare it."""
+    trail = sqlite_trail
+    trail.write(1)
+    trail.execute(sa.update(ORDERS).values(total=7))
+    trail.unguarded()
+    of_kind = sa.select(sa.func.max(ENTRIES.c.seq)).where(ENTRIES.c.op == op)
+    with trail.engine.connect() as connection:
+        seq = connection.scalar(of_kind)
+    trail.execute(sa.update(ENTRIES).where(ENTRIES.c.seq == seq).values(new="no"))
+
+    with pytest.raises(LogRowUnreadable, match=f"entry {seq} of the log cannot be read"):
+        reconcile(trail.engine)
 
 
 def test_many_rows_are_read_in_pages(sqlite_trail):

@@ -18,6 +18,7 @@ from shipworthy.audit.dialects.past import PastDialect, past_dialect
 from shipworthy.audit.ledger.findings import SHOWN_FINDINGS
 from shipworthy.audit.ledger.replay import GONE, RowState, SeenCell, replayed
 from shipworthy.audit.model import CatalogTable, Cell, Shape
+from shipworthy.audit.reading import naming_entry
 from shipworthy.audit.shapes import read_shapes
 from shipworthy.audit.tables import ARCHIVES, ENTRIES, META, PERSONAL
 from shipworthy.errors import Misuse
@@ -87,7 +88,8 @@ def reconcile(
     `remember` the number of rows that are older than the log is noted the first time, so that
     later more of them are found.
 
-    Raises `Misuse` for a table that is not in the log, and what the database raises.
+    Raises `Misuse` for a table that is not in the log, `LogRowUnreadable` for an entry that was
+    damaged, and what the database raises.
     """
     name = engine.dialect.name
     dialect, past = audit_dialect(name), past_dialect(name)
@@ -286,7 +288,14 @@ class _Table:
                     ENTRIES.c.key.in_(listed[at : at + _PAGE_ROWS]),
                 )
             ).all()
-        return replayed(sorted(rows), self._table.primary_key)
+        rows.sort()
+        try:
+            return replayed(rows, self._table.primary_key)
+        except (ValueError, TypeError, AttributeError, LookupError):
+            for row in rows:
+                with naming_entry(row[0]):
+                    replayed([row], self._table.primary_key)
+            raise
 
     def _moved(self) -> dict[str, list[str]]:
         """Return each key that a row was given by an update, with the keys it had before."""
@@ -301,12 +310,13 @@ class _Table:
                 .order_by(ENTRIES.c.seq)
                 .limit(_PAGE_ROWS)
             ).all()
-            for seq, key, new in rows:  # noqa: B007 - the last one is used
-                image = read_image(new)
-                if key is not None and any(name in image for name in names):
-                    cells = zip(names, read_key(key) or (), strict=True)
-                    to = write_key([image.get(name, cell) for name, cell in cells])
-                    found.setdefault(to, []).append(key)
+            for seq, key, new in rows:
+                with naming_entry(seq):
+                    image = read_image(new)
+                    if key is not None and any(name in image for name in names):
+                        cells = zip(names, read_key(key) or (), strict=True)
+                        to = write_key([image.get(name, cell) for name, cell in cells])
+                        found.setdefault(to, []).append(key)
             if len(rows) < _PAGE_ROWS:
                 return found
 
