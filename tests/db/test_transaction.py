@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 from shipworthy.context import RequestRecord, deadline_scope, request_scope
-from shipworthy.db import Outcome, classify, protect, transaction as transaction_module
+from shipworthy.db import DbSettings, Outcome, classify, protect, transaction as transaction_module
 from shipworthy.db.kinds import OperationKind
 from shipworthy.db.tables import OUTCOMES, install, remove
 from shipworthy.db.transaction import (
@@ -1249,6 +1249,57 @@ def test_the_statement_length_is_kept_by_the_server_and_leaves_with_the_transact
     assert classify(raised.value).sqlstate == "57014"
     assert classify(raised.value).outcome is Outcome.DEADLINE
     assert run_transaction(postgres, shown, name="look", kind=WITHOUT_END) == before
+
+
+SLOW = {
+    "postgres": "SELECT pg_sleep(1)",
+    "engine": "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 1500000) "
+    "SELECT count(*) FROM c",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", SLOW)
+def test_a_kind_that_takes_longer_has_more_time_than_any_other_statement(server, request):
+    """A report may take longer than `db.statement`, by the guard and by the server."""
+    url = request.getfixturevalue(server).url
+    engine = sa.create_engine(url)
+    limits = DbSettings(statement_seconds=0.1, statement_warn_seconds=0.05)
+    protection = protect(engine, name="brisk", settings=limits)
+
+    def slow(connection: sa.Connection) -> object:
+        return connection.execute(sa.text(SLOW[server])).all()
+
+    with pytest.raises(sa.exc.OperationalError):
+        run_transaction(engine, slow, name="report", kind=WITHOUT_END)
+    run_transaction(engine, slow, name="report", kind=kind(statement_seconds=60))
+
+    protection.undo()
+    engine.dispose()
+
+
+@pytest.mark.slow
+def test_a_report_that_takes_too_long_is_ended_by_the_server_and_not_by_a_cut(postgres_url):
+    """So its connection lives on."""
+    engine = sa.create_engine(postgres_url, pool_size=1)
+    limits = DbSettings(statement_seconds=0.1, statement_warn_seconds=0.05)
+    protection = protect(engine, name="brisk", settings=limits)
+    before = run_transaction(engine, shown, name="look", kind=kind(statement_seconds=60))
+
+    with pytest.raises(sa.exc.OperationalError) as raised:
+        run_transaction(
+            engine,
+            lambda connection: connection.execute(sa.text("SELECT pg_sleep(30)")),
+            name="report",
+            kind=kind(statement_seconds=0.5),
+        )
+
+    assert classify(raised.value).sqlstate == "57014"
+    after = run_transaction(engine, shown, name="look", kind=kind(statement_seconds=60))
+    assert after == before
+    assert protection.cuts == 0
+    protection.undo()
+    engine.dispose()
 
 
 def shown(connection: sa.Connection) -> tuple[str, int]:

@@ -22,15 +22,17 @@ class Attempt:
     `commits` counts what was applied for good: each COMMIT that went well, and each statement in
     autocommit. A statement that commits what came before it counts though it failed. `failures` are
     those of databases in their order, one of each meaning, the first `KEPT_FAILURES` of them.
+    `statement_seconds` is how long one statement of the work may take, where its kind says so.
     Threads may note at the same time; read it when the work is over.
     """
 
-    __slots__ = ("_outer", "commits", "failures")
+    __slots__ = ("_outer", "commits", "failures", "statement_seconds")
 
     def __init__(self, outer: "Attempt | None" = None) -> None:
         self._outer = outer
         self.commits = 0
         self.failures: list[BaseException] = []
+        self.statement_seconds = 0.0
 
     def committed(self) -> None:
         """Note that something was applied; whoever stands around this is told too."""

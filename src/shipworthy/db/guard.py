@@ -45,7 +45,7 @@ from shipworthy.db.classify import (
 )
 from shipworthy.db.dialects.bounds import commits, reads
 from shipworthy.db.dialects.drivers import Driver, driver_of
-from shipworthy.db.dialects.limits import limit, limit_statement
+from shipworthy.db.dialects.limits import AHEAD_SECONDS, limit, limit_statement
 from shipworthy.db.fence import fenced, is_prepared
 from shipworthy.db.judgement import judge
 from shipworthy.db.outcome import DbPhase, Outcome
@@ -417,7 +417,7 @@ class Protection:
                 ends = _is_autocommit(context) or commits(self._dialect.name, args[0])
                 return _unwatched(original, ends, cursor, *args, **options)
             began = monotonic()
-            before = watch.begin(_earlier(began + (seconds or inf)), phase)
+            before = watch.begin(_earlier(began + (_allowed(seconds) or inf)), phase)
             try:
                 if bounds_locks:
                     self._bound_lock_wait(record, watch.at - began)
@@ -844,6 +844,18 @@ def _unwatched(
     if commits:
         note_commit()
     return answer
+
+
+def _allowed(seconds: float) -> float:
+    """Return how long a statement may take here, where any other may take `seconds`.
+
+    A unit of a kind that takes longer, a report, has its own length; the server, which is told it
+    too, is to be the first to end it.
+    """
+    attempt = current_attempt()
+    if attempt is None or not 0 < seconds < attempt.statement_seconds:
+        return seconds
+    return attempt.statement_seconds + AHEAD_SECONDS
 
 
 def _earlier(at: float) -> float:

@@ -22,7 +22,9 @@ class OperationKind:
     `total_seconds` is for the unit with all its attempts, `checkout_seconds` for getting a
     connection, with the handshake of a new one. `statement_seconds`, `lock_seconds` (waiting for a
     lock) and `idle_seconds` (a transaction in which nothing happens) are told to a server that
-    takes them for one transaction. Raises `ValueError` for numbers that contradict each other.
+    takes them for one transaction; a statement that may take longer than `db.statement` is given
+    that time by the guard as well, and one without a length has that of `db.statement`. Raises
+    `ValueError` for numbers that contradict each other.
     """
 
     name: str
@@ -89,7 +91,8 @@ class KindSettings:
     )
     report: str = option("total 2m, checkout 5s, statement 110s, idle 60s", "reports and exports")
     migration: str = option(
-        "checkout 5s, lock 2s", "changes of the schema; it gives up a lock before others queue"
+        "checkout 5s, statement 1h, lock 2s",
+        "changes of the schema; it gives up a lock before others queue",
     )
 
     def refusals(self, environment: str) -> list[str]:

@@ -456,6 +456,7 @@ class _Run:
         self._broken, self._ended_itself, self._result = False, False, None
         self._phase = DbPhase.CONNECT
         with attempt_scope() as self._did:
+            self._did.statement_seconds = self._kind.statement_seconds
             with self._until(time.monotonic() + (self._kind.checkout_seconds or inf)):
                 open_it = (
                     _open_connection
