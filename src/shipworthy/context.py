@@ -61,7 +61,8 @@ class TraceStep(NamedTuple):
 
     `facts` have the names of OpenTelemetry's semantic conventions where it has names for them, and
     are as they came: whoever shows them redacts. `failed` is the kind of the error, '' where there
-    was none. `span_id` is set where others were told of it.
+    was none. `span_id` is set where others were told of it. `held_bytes` is about what it keeps in
+    memory.
     """
 
     kind: Literal["statement", "connect", "wait", "call", "event"]
@@ -70,6 +71,8 @@ class TraceStep(NamedTuple):
     facts: Mapping[str, Any]
     failed: str = ""
     span_id: str = ""
+    # Some facts, their dictionary, and all of most statements.
+    held_bytes: int = 1024
 
 
 @final

@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 import pytest
@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool, QueuePool
 
 from lateness import Lateness
-from shipworthy.context import RequestRecord, deadline_scope, request_scope
+from shipworthy.context import RequestRecord, TraceSteps, deadline_scope, request_scope
 from shipworthy.db import (
     DbSettings,
     Outcome,
@@ -849,3 +849,65 @@ def test_a_locked_file_of_sqlite_holds_nobody_beyond_the_deadline(tmp_path, driv
 
     assert took < 3.0  # its own wait is 5 s
     assert after == 5000
+
+
+def traced():
+    """A request whose trace may be kept."""
+    record = RequestRecord("r", "c", "a" * 32, "b" * 16)
+    record.steps = TraceSteps()
+    return record
+
+
+def test_what_is_done_for_a_traced_request_is_noted_with_it(tmp_path):
+    """Connect, statements and the end of the transaction, each with its time and its error; nothing
+    of it for a request that leaves no trace, and nothing of what is bound to a statement."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'app.db'}", poolclass=QueuePool)
+    record = traced()
+    with guarded(engine):
+        with request_scope(record), pytest.raises(OperationalError), engine.begin() as connection:
+            connection.execute(text("SELECT :it"), {"it": "bound"})
+            connection.execute(text("SELECT * FROM nowhere"))
+        with request_scope(traced()) as other, engine.begin() as connection:
+            other.steps = None
+            connection.execute(text("SELECT 1"))
+    engine.dispose()
+
+    done = [(it.kind, it.facts.get("db.query.text"), it.failed) for it in record.steps]
+    assert [one for one in done if one[1] != "ROLLBACK"] == [
+        ("connect", None, ""),
+        ("statement", "SELECT ?", ""),
+        ("statement", "SELECT * FROM nowhere", "OperationalError"),
+    ]
+    assert done[-1] == ("statement", "ROLLBACK", "")
+    assert {it.facts["db.system.name"] for it in record.steps} == {"sqlite"}
+    assert all(it.began <= it.ended for it in record.steps)
+    assert "bound" not in repr(record.steps)
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_wait_for_a_connection_is_noted_with_its_end(tmp_path, comes_back):
+    """How long it took, and that it was in vain."""
+    engine = create_engine(
+        f"sqlite:///{tmp_path / 'app.db'}", poolclass=QueuePool, pool_size=1, max_overflow=0
+    )
+    record = traced()
+    taken, over = threading.Event(), threading.Event()
+
+    def hold():
+        with engine.connect():
+            taken.set()
+            over.wait(0.1 if comes_back else GUARD_SECONDS)
+
+    with guarded(engine, checkout_seconds=GUARD_SECONDS if comes_back else 0.1):
+        holder = threading.Thread(target=hold)
+        holder.start()
+        assert taken.wait(GUARD_SECONDS)
+        with request_scope(record), suppress(PoolTimeoutOfSqlalchemy), engine.connect():
+            pass
+        over.set()
+        holder.join()
+    engine.dispose()
+
+    (wait,) = [it for it in record.steps if it.kind == "wait"]
+    assert wait.failed == ("" if comes_back else "PoolTimeout")
+    assert wait.ended - wait.began > 0.01

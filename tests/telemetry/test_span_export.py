@@ -12,7 +12,7 @@ from shipworthy.context import TraceStep
 from shipworthy.events import listen
 from shipworthy.telemetry import Registry, TraceSettings
 from shipworthy.telemetry.posting import PostAnswer
-from shipworthy.telemetry.span_export import SpanExport, SpansSentAgain, SpansUnsent
+from shipworthy.telemetry.span_export import BATCH_BYTES, SpanExport, SpansSentAgain, SpansUnsent
 from telemetry.test_spans import trace
 
 PATIENCE_SECONDS = 10.0
@@ -106,7 +106,7 @@ def test_a_collector_that_is_away_costs_no_more_than_its_room(export: Any) -> No
     heard: list[Any] = []
     stop = listen(heard.append, SpansUnsent, SpansSentAgain)
     wire = Wire(*[ConnectionRefusedError("refused")] * 50)
-    one = export(wire, held_spans=10)
+    one = export(wire, held_bytes=10_240)
 
     for number in range(100):
         one.take(trace(request_id=str(number)))
@@ -139,6 +139,23 @@ def test_what_waited_arrives_when_the_collector_is_back(export: Any) -> None:
     }  # fmt: skip
     assert [type(fact) for fact in heard] == [SpansUnsent, SpansSentAgain]
     assert one.remarks() == ()
+
+
+def test_what_is_large_is_sent_in_parts(export: Any) -> None:
+    """No post is larger than a collector takes, and none of them waits for more to gather."""
+    hold = threading.Event()
+    wire = Wire(lambda: hold.wait(PATIENCE_SECONDS) and 200)
+    one = export(wire)
+    one.take(trace(request_id="first"))
+    wire.wait()
+    large = TraceStep("event", 1.0, 1.0, {}, held_bytes=BATCH_BYTES // 2)
+    for name in "abcde":
+        one.take(trace(large, request_id=name))
+    hold.set()
+
+    assert one.close(PATIENCE_SECONDS)
+    assert wire.bodies == [b"first", b"a,b", b"c,d", b"e"]
+    assert one.sent == 6
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 413, 500])

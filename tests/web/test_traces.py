@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 from opentelemetry import trace as otel
@@ -241,6 +242,40 @@ async def test_the_example_of_a_bucket_is_a_trace_that_is_kept(traced, there, as
     assert [one[2] for one in series["exemplars"]] == [span.trace_id for span in there.spans]
 
 
+async def test_a_server_that_is_not_ours_loses_none_at_its_end(traced, there, ask):
+    """The last traces are sent before its lifespan is over; and the next lifespan's too."""
+    app = traced(living)
+
+    for times in (1, 2):
+        async with lived(app):
+            await ask(app, "/500")
+        assert len(there.spans) == times
+
+
+async def living(scope, receive, send):
+    """The same with a lifespan."""
+    if scope["type"] == "lifespan":
+        for kind in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{kind}.complete"})
+    else:
+        await answers(scope, receive, send)
+
+
+@asynccontextmanager
+async def lived(app):
+    """Live through a lifespan as a server does."""
+    orders, said = asyncio.Queue(), asyncio.Queue()
+    task = asyncio.create_task(app({"type": "lifespan", "state": {}}, orders.get, said.put))
+    for kind in ("startup", "shutdown"):
+        await orders.put({"type": f"lifespan.{kind}"})
+        message = await asyncio.wait_for(said.get(), 20)
+        assert message["type"] == f"lifespan.{kind}.complete"
+        if kind == "startup":
+            yield
+    await asyncio.wait({task})
+
+
 @pytest.fixture
 def provider(monkeypatch):
     """The application has set OpenTelemetry up."""
@@ -252,32 +287,13 @@ async def test_spans_of_the_application_are_children_of_ours(traced, there, ask,
     seen = []
 
     async def app(scope, receive, send):
-        if scope["type"] == "lifespan":
-            for kind in ("startup", "shutdown"):
-                await receive()
-                await send({"type": f"lifespan.{kind}.complete"})
-            return
-        seen.extend(value for name, value in scope["headers"] if name == b"traceparent")
-        await answers(scope, receive, send)
+        headers = scope.get("headers", ())
+        seen.extend(value for name, value in headers if name == b"traceparent")
+        await living(scope, receive, send)
 
     hardened = traced(app, SAMPLE_RATIO="1")
-    messages = [{"type": "lifespan.startup"}]
-    started = asyncio.Event()
-
-    async def receive():
-        if not messages:
-            await asyncio.Event().wait()
-        return messages.pop()
-
-    async def send(message):
-        started.set()
-
-    living = asyncio.create_task(hardened({"type": "lifespan", "state": {}}, receive, send))
-    await asyncio.wait_for(started.wait(), 10)
-    await ask(hardened, "/200", headers=parent("01"))
-    living.cancel()
-    await asyncio.wait({living})
-    traced.close()
+    async with lived(hardened):
+        await ask(hardened, "/200", headers=parent("01"))
 
     (span,) = there.servers()
     assert seen == [f"00-{TRACE}-{span.span_id}-01".encode()]

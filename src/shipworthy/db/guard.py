@@ -73,7 +73,7 @@ LOCK_WAIT = "_shipworthy_lock_wait"
 # A deadline comes nearer with each statement; not each of them is worth another one.
 LOCK_WAIT_STEP_SECONDS = 0.01
 # Of a statement that is kept for a trace.
-STATEMENT_CHARACTERS = 4096
+STATEMENT_CHARACTERS = 2048
 
 
 @event(severity=Severity.WARNING)

@@ -25,10 +25,13 @@ from shipworthy.telemetry.metrics import Registry
 from shipworthy.telemetry.posting import PostAnswer, post
 from shipworthy.telemetry.trace_settings import TraceSettings
 
-# Spans that wait; one keeps about 1 KiB, and one of a failure with its stack 9.
-HELD_SPANS: Final = 8192
-# Of one post: some 500 KiB at the most usual sizes, far below the 4 MiB that collectors take.
-BATCH_SPANS: Final = 512
+# Of the traces that wait: some 2,000 that went well and 1,000 failures with their stacks.
+HELD_BYTES: Final = 16 * 1024 * 1024
+# Of those that are posted together, before encoding makes them smaller; the OpenTelemetry Collector
+# takes 20 MiB.
+BATCH_BYTES: Final = 2 * 1024 * 1024
+# What a trace keeps beside its steps.
+_TRACE_BYTES: Final = 1024
 # How long spans gather before they are sent together.
 GATHER_SECONDS: Final = 1.0
 POST_SECONDS: Final = 5.0
@@ -74,7 +77,7 @@ class SpansUnsent(Event):
     """The collector does not take spans; said once a minute, and requests do not wait for it."""
 
     because: str
-    waiting: int
+    waiting_bytes: int
     dropped: int
 
 
@@ -109,6 +112,11 @@ class Trace(NamedTuple):
     steps: Sequence[TraceStep]
     because: str
 
+    @property
+    def spans(self) -> int:
+        """How many spans it becomes; events are part of one."""
+        return 1 + sum(step.kind != "event" for step in self.steps)
+
 
 class Coder(Protocol):
     """Writes traces as the body of a post, and reads its answer."""
@@ -140,7 +148,7 @@ class SpanExport:
         settings: TraceSettings,
         coder: Coder,
         *,
-        held_spans: int = HELD_SPANS,
+        held_bytes: int = HELD_BYTES,
         post: Post = post,
         now: Callable[[], float] = time.monotonic,
         gather_seconds: float = GATHER_SECONDS,
@@ -151,7 +159,7 @@ class SpanExport:
             **(settings.sent_headers or {}),
         }
         self._coder = coder
-        self._limit = held_spans
+        self._limit_bytes = held_bytes
         self._post = post
         self._now = now
         self._gather_seconds = gather_seconds
@@ -169,12 +177,12 @@ class SpanExport:
         """Take a trace; at once, and dropped when there is no room."""
         # Single statements without a call in them: no thread switch comes between load and store.
         self.kept[trace.because] += 1
-        spans = 1 + len(trace.steps)
-        if self._closed or self._held + spans > self._limit:
-            self.dropped += spans
+        size_bytes = _TRACE_BYTES + sum(step.held_bytes for step in trace.steps)
+        if self._closed or self._held_bytes + size_bytes > self._limit_bytes:
+            self.dropped += trace.spans
             return
-        self._held += spans
-        self._traces.put((trace, spans))
+        self._held_bytes += size_bytes
+        self._traces.put((trace, size_bytes))
         if self._thread is None:
             self._start()
 
@@ -221,7 +229,7 @@ class SpanExport:
     def _begin(self) -> None:
         """Start empty: also in the child of a fork, where the parent's traces are not ours."""
         self._traces: queue.SimpleQueue[tuple[Trace, int] | None] = queue.SimpleQueue()
-        self._held = 0
+        self._held_bytes = 0
         self._closed = False
         self._thread: threading.Thread | None = None
         self._starting = threading.RLock()
@@ -241,24 +249,27 @@ class SpanExport:
         self.close()
 
     def _run(self) -> None:
+        full = False
         while True:
             taken = self._traces.get()
-            if taken is not None:
+            # Behind a full batch is the next one already.
+            if taken is not None and not full:
                 self._closing.wait(self._gather_seconds)
             batch: list[Trace] = []
-            spans = 0
+            size_bytes = 0
             while taken is not None:
                 batch.append(taken[0])
-                spans += taken[1]
-                if spans >= BATCH_SPANS:
+                size_bytes += taken[1]
+                if size_bytes >= BATCH_BYTES:
                     break
                 try:
                     taken = self._traces.get_nowait()
                 except queue.Empty:
                     break
+            full = size_bytes >= BATCH_BYTES
             if batch:
-                self._send(batch, spans)
-                self._held -= spans
+                self._send(batch, sum(trace.spans for trace in batch))
+                self._held_bytes -= size_bytes
             if taken is None:
                 return
 
@@ -315,7 +326,7 @@ class SpanExport:
         self.trouble = because
         if self._seldom.held_back("unsent", now) is not None:
             self._said = True
-            emit(SpansUnsent, because=because, waiting=self._held, dropped=self.dropped)
+            emit(SpansUnsent, because=because, waiting_bytes=self._held_bytes, dropped=self.dropped)
 
     def _recovered(self) -> None:
         self.trouble = ""

@@ -151,8 +151,8 @@ def _note(fact: Event) -> None:
     if steps is None:
         return
     at = time.monotonic()
-    fields, _ = event_fields(fact)
-    steps.append(TraceStep("event", at, at, fields))
+    fields, held_bytes = event_fields(fact)
+    steps.append(TraceStep("event", at, at, fields, held_bytes=held_bytes))
     if fact.severity is Severity.ERROR:
         steps.failed = True
     elif fact.severity is Severity.WARNING:
