@@ -2,12 +2,16 @@
 
 Debian's Prometheus and Alertmanager scrape the demo under `shipworthy run` each second and load
 what `shipworthy generate monitoring` writes with `monitoring.scale = 60`: a window of five minutes
-is one of five seconds there. One cause after the other is injected until its alerts have arrived at
-a webhook, and is undone. *Fired* and *arrived* count from the beginning of the cause, *resolved*
-from its end until the webhook was told. Then each query of each dashboard is asked over the whole
-drill. At last, under steady traffic, the service's own charts (`/api/series`) are compared with
-Prometheus value by value, over windows of a minute: one agrees that lies within 1 % of what
-Prometheus has within a second and a half, because the two look at different moments.
+is one of five seconds there. Causes are injected, several at a time where they do not stand in each
+other's way, each until its alerts have arrived at a webhook, and are undone. *Fired* and *arrived*
+count from the beginning of the cause, *resolved* from its end until the webhook was told. Then each
+query of each dashboard is asked over the whole drill.
+
+At last our evaluator is compared with Prometheus, panel by panel. *Recomputed*: over the very
+samples that Prometheus has scraped, at the same instants, over the whole drill with all that broke
+in it. *Charted*: what the service itself answers (`/api/series`) from what it has remembered, under
+steady traffic, over windows of a minute. The two have then looked at different moments, up to a
+second apart, so one agrees that lies within 1 % of what Prometheus has within a second and a half.
 """
 
 import subprocess
@@ -15,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,56 +28,85 @@ ROOT = Path(__file__).parents[1]
 COVERS = (
     "src/shipworthy/deploy",
     "src/shipworthy/events",
+    "src/shipworthy/telemetry",
+    *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("src/shipworthy/*/*shown.py")),
     "tests/flows/drilling.py",
     "tests/flows/drill_causes.py",
+    "tests/flows/drill_compared.py",
+    "tests/flows/drill_neighbours.py",
     "tests/flows/apps/drilled.py",
     "evidence/drill.py",
 )
-PATIENCE_SECONDS = 45.0
+PATIENCE_SECONDS = 60.0
+# What lasts four hours is over in four minutes here.
+LASTING_SECONDS = 270.0
 # The longest short window there is: of six hours, which are six minutes here.
 RESOLVING_SECONDS = 450.0
-STEADY_SECONDS = 100.0
-COMPARED_SECONDS = 60.0
+STEADY_SECONDS = 75.0
+CHARTED_SECONDS = 60.0
 
 
 def run(folder: Path) -> tuple[str, dict[str, str]]:
     """Play every cause and return the tables; what does not arrive stands in them as such."""
     sys.path[:0] = [str(ROOT / "tests")]
     import services  # type: ignore[import-not-found]
-    from flows.drill_causes import CAUSES, NOT_PROVOKED, TRAFFIC  # type: ignore[import-not-found]
-    from flows.drilling import asked, compared, staged  # type: ignore[import-not-found]
+    from flows.drill_causes import (  # type: ignore[import-not-found]
+        CAUSES,
+        EVERY,
+        FORGOTTEN,
+        NOT_PROVOKED,
+        QUIET,
+        TARDY,
+        TRAFFIC,
+        UNANSWERED,
+    )
+    from flows.drill_compared import (  # type: ignore[import-not-found]
+        asked,
+        charted,
+        recomputed,
+    )
+    from flows.drilling import Act, staged  # type: ignore[import-not-found]
     from shipworthy.serve import service_catalogue
 
     catalogue = service_catalogue()
+    began = time.monotonic()
     with (
         services.postgres() as server,
         server.database() as url,
         staged(folder, url) as stage,
+        ThreadPoolExecutor() as pool,
     ):
-        stage.play(TRAFFIC, 0)
-        for cause in CAUSES:
-            stage.play(cause, PATIENCE_SECONDS * (6 if cause.lasting else 1))
-            arrived = [name for name in cause.alerts if stage.ears.told[name].arrived]
-            print(f"{cause.name}: {len(arrived)} of {len(cause.alerts)}", flush=True)
-        names = [name for cause in CAUSES for name in (*cause.alerts, *cause.later)]
+        forgotten = Act(FORGOTTEN, stage, patience_seconds=LASTING_SECONDS, pool=pool)
+        stage.play([QUIET], LASTING_SECONDS)
+        _tell(began, "quiet", [QUIET], stage)
+        # Those that take a worker away come last, for one has a breaker that is isolated.
+        stage.play([TRAFFIC, UNANSWERED, TARDY, *_with(CAUSES, alone=False)], PATIENCE_SECONDS)
+        stage.until(forgotten.is_over, LASTING_SECONDS + 60)
+        _tell(began, "together", [FORGOTTEN, UNANSWERED, TARDY, *_with(CAUSES, alone=False)], stage)
+        stage.play(_with(CAUSES, alone=True), PATIENCE_SECONDS)
+        _tell(began, "alone", _with(CAUSES, alone=True), stage)
         with _steadily(stage):
             steady = time.monotonic()
+            names = [name for cause in EVERY for name in cause.every]
             stage.until_resolved(names, RESOLVING_SECONDS)
-            queries = asked(stage, time.time())
             time.sleep(max(0.0, STEADY_SECONDS - (time.monotonic() - steady)))
-            panels = compared(stage, catalogue, seconds=COMPARED_SECONDS, times=5)
+            charts = charted(stage, catalogue, seconds=CHARTED_SECONDS, times=5)
+        until = time.time()
+        queries, panels = asked(stage, until), recomputed(stage, catalogue, until)
         told = stage.ears.told
         other = {"Watchdog": stage.beat_receiver()}
+    _tell(began, "over", EVERY, stage)
     return (
         "\n\n".join(
             (
-                _summary(catalogue, told, queries, panels),
+                _summary(catalogue, told, queries, panels, charts),
                 "## Alerts",
                 _alerts(catalogue, told, other),
                 "## Not provoked",
+                "Each is proven by its test for `promtool`, as all the others are too.",
                 _silent(catalogue, told, NOT_PROVOKED),
                 "## Panels",
-                _panels(queries, panels),
+                _panels(queries, panels, charts),
             )
         ),
         {
@@ -82,7 +116,22 @@ def run(folder: Path) -> tuple[str, dict[str, str]]:
     )
 
 
-def _summary(catalogue: Any, told: Any, queries: Any, panels: Any) -> str:
+def _with(causes: Any, *, alone: bool) -> list[Any]:
+    return [cause for cause in causes if cause.alone is alone]
+
+
+def _tell(began: float, what: str, causes: Any, stage: Any) -> None:
+    """Say how far it is, and what did not arrive."""
+    names = [name for cause in causes for name in cause.alerts]
+    missing = [name for name in names if not stage.ears.told[name].arrived]
+    print(
+        f"{what}: {time.monotonic() - began:.0f} s, {len(names) - len(missing)} of {len(names)} "
+        f"alerts {', '.join(missing)}",
+        flush=True,
+    )
+
+
+def _summary(catalogue: Any, told: Any, queries: Any, panels: Any, charts: Any) -> str:
     ours = {name: one for name, one in told.items() if name in catalogue.alerts}
     arrived = [one for one in ours.values() if one.arrived]
     right = [
@@ -94,37 +143,47 @@ def _summary(catalogue: Any, told: Any, queries: Any, panels: Any) -> str:
     shown = [one for one in queries if one.samples]
     titles = {(one.board, one.title) for one in queries}
     full = {(one.board, one.title) for one in shown}
-    values = sum(one.values for one in panels)
-    agreed = sum(one.agreed for one in panels)
-    alike = [one for one in panels if one.values and one.agreed == one.values]
-    comparable = [one for one in panels if one.values]
     return (
         f"- alerts: of {len(catalogue.alerts)} declared, {len(ours)} were provoked, "
-        f"{len(arrived)} arrived, {len(right)} at the right receiver, {len(resolved)} resolved\n"
+        f"{len(arrived)} arrived, {len(right)} at the right receiver, {len(resolved)} resolved "
+        f"(of {sum(1 for one in arrived if not one.endless)} that could); "
+        f"{len(told) - len(ours)} more are about the watching itself\n"
         f"- panels: {len(full)} of {len(titles)} had data, {len(shown)} of {len(queries)} queries\n"
-        f"- charts beside Prometheus: {len(alike)} of {len(comparable)} panels that could be "
-        f"compared agreed in every value, {agreed} of {values} values in all"
+        f"- our evaluator beside Prometheus, recomputed: {_alike(panels)}\n"
+        f"- our evaluator beside Prometheus, charted: {_alike(charts)}"
+    )
+
+
+def _alike(panels: Any) -> str:
+    compared = [one for one in panels if one.values]
+    alike = [one for one in compared if one.agreed == one.values]
+    values = sum(one.values for one in compared)
+    agreed = sum(one.agreed for one in compared)
+    return (
+        f"{len(alike)} of {len(compared)} panels agreed in every value, {agreed} of {values} values"
     )
 
 
 def _alerts(catalogue: Any, told: Any, other: dict[str, str]) -> str:
     rows = [
-        "| alert | cause | fired after | arrived at | after | resolved after |",
-        "|---|---|---|---|---|---|",
+        "| alert | cause | fired after | arrived at | after | resolved after | what it said |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, one in told.items():
         if not one.arrived:
-            rows.append(f"| {name} | {one.cause} | - | **did not arrive** | - | - |")
+            rows.append(f"| {name} | {one.cause} | - | **did not arrive** | - | - | - |")
             continue
         right = name not in catalogue.alerts or one.receiver == str(catalogue.alerts[name].urgency)
         resolved = f"{one.resolved - one.ended:.0f} s" if one.resolved else "**it did not**"
+        if one.endless and not one.resolved:
+            resolved = "not in the drill: its window is half a day here"
         rows.append(
             f"| {name} | {one.cause} | {max(one.fired - one.began, 0):.0f} s "
             f"| {one.receiver}{'' if right else ' (**wrong**)'} | {one.arrived - one.began:.0f} s "
-            f"| {resolved} |"
+            f"| {resolved} | {_cell(one.said)} |"
         )
     rows += [
-        f"| {name} | always | - | {receiver} | - | never, as it should |"
+        f"| {name} | always | - | {receiver} | - | never, as it should | - |"
         for name, receiver in other.items()
     ]
     return "\n".join(rows)
@@ -140,26 +199,33 @@ def _silent(catalogue: Any, told: Any, reasons: dict[str, str]) -> str:
     return "\n".join(rows)
 
 
-def _panels(queries: Any, panels: Any) -> str:
+def _panels(queries: Any, panels: Any, charts: Any) -> str:
     rows = [
-        "| board | panel | queries with data | numbers | chart beside Prometheus |",
-        "|---|---|---|---|---|",
+        "| board | panel | queries with data | numbers | recomputed | charted |",
+        "|---|---|---|---|---|---|",
     ]
-    beside = {(one.board, one.title): one for one in panels}
     for board, title in dict.fromkeys((one.board, one.title) for one in queries):
         its = [one for one in queries if (one.board, one.title) == (board, title)]
-        full = [one for one in its if one.samples]
-        chart = beside.get((board, title))
-        said = "nothing to compare"
-        if chart is not None and chart.values:
-            said = f"{chart.agreed} of {chart.values}"
-            if chart.agreed < chart.values:
-                said += f"; at most {chart.worst_ratio:.1%} apart ({chart.worst})"
         rows.append(
-            f"| {board} | {title} | {len(full)} of {len(its)} "
-            f"| {sum(one.samples for one in its)} | {said} |"
+            f"| {board} | {title} | {sum(1 for one in its if one.samples)} of {len(its)} "
+            f"| {sum(one.samples for one in its)} | {_beside(panels, board, title)} "
+            f"| {_beside(charts, board, title)} |"
         )
     return "\n".join(rows)
+
+
+def _beside(panels: Any, board: str, title: str) -> str:
+    for one in panels:
+        if (one.board, one.title) == (board, title) and one.values:
+            said = f"{one.agreed} of {one.values}"
+            if one.agreed < one.values:
+                said += f"; at most {one.worst_ratio:.1%} apart ({_cell(one.worst)})"
+            return said
+    return "nothing to compare"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 @contextmanager

@@ -48,6 +48,18 @@ class Prometheus:
                     found.setdefault(round(at, 3), {})[labels] = float(text)
         return found
 
+    def samples(
+        self, selector: str, until: float, seconds: float
+    ) -> list[tuple[dict[str, str], list[tuple[float, float]]]]:
+        """Return every sample of the series in that time, each with when it was taken."""
+        query = f"{selector}[{round(seconds * 1000)}ms]"
+        data = self.ask("/api/v1/query", query=query, time=until)
+        assert isinstance(data, dict)
+        return [
+            (series["metric"], [(float(at), float(text)) for at, text in series["values"]])
+            for series in data["result"]
+        ]
+
 
 @contextmanager
 def prometheus_on(

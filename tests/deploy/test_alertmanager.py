@@ -5,29 +5,11 @@ from typing import Any
 import yaml
 
 from shipworthy.deploy import MonitoringSettings
-from shipworthy.deploy.alarm import AlarmRule
 from shipworthy.deploy.alertmanager import alertmanager_file
-from shipworthy.events import Urgency
 
 
-def _alarm(name: str) -> AlarmRule:
-    return AlarmRule(
-        name=name,
-        group="lifecycle",
-        expr="x > 0",
-        for_seconds=0.0,
-        keep_seconds=0.0,
-        urgency=Urgency.INFO,
-        summary="s",
-        cause="c",
-        look="l",
-        act="a",
-        scenarios=(),
-    )
-
-
-def _written(settings: MonitoringSettings, *names: str) -> dict[str, Any]:
-    written: dict[str, Any] = yaml.safe_load(alertmanager_file(settings, map(_alarm, names)))
+def _written(settings: MonitoringSettings) -> dict[str, Any]:
+    written: dict[str, Any] = yaml.safe_load(alertmanager_file(settings))
     return written
 
 
@@ -42,16 +24,6 @@ def test_a_page_keeps_the_tickets_of_its_objective_silent_and_no_others() -> Non
     # A ticket for one instance of ten is no reason to let the page on the others go unheard.
     assert rules[1]["source_matchers"] == ['alertname="AllTargetsDown"']
     assert rules[1]["target_matchers"] == ['slo=~".+"']
-
-
-def test_an_instance_that_leaves_is_not_told_to_be_unready() -> None:
-    """Where both alerts are declared; on the same instance only."""
-    assert len(_written(MonitoringSettings(), "NotReady")["inhibit_rules"]) == 3
-    assert _written(MonitoringSettings(), "NotReady", "Draining")["inhibit_rules"][-1] == {
-        "source_matchers": ['alertname="Draining"'],
-        "target_matchers": ['alertname="NotReady"'],
-        "equal": ["job", "instance"],
-    }
 
 
 def test_each_way_is_written_as_alertmanager_names_it() -> None:

@@ -19,6 +19,7 @@ _ALARM = AlarmRule(
     cause="c",
     look="l",
     act="a",
+    drill="d",
     scenarios=(
         Scenario(
             about="it fires",
@@ -40,6 +41,7 @@ _AT_ONCE = AlarmRule(
     cause="c",
     look="l",
     act="a",
+    drill="d",
     scenarios=_ALARM.scenarios,
 )
 

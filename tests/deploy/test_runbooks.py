@@ -16,6 +16,7 @@ def test_a_page_says_what_it_means_where_to_look_and_what_to_do() -> None:
     assert "- Fires: for 2m, and is kept for 5m after it ends\n" in page
     assert "`rules/database.yml`" in page
     assert "\n## What to do\n\nDo this.\n" in page
+    assert "\n## Try it\n\nBeside production, and with a scale so that nobody waits: " in page
     assert "```promql\n((sum by (job, instance, pool)" in page
     assert "happens: `value`." in pages["runbooks/SlowRoute.md"]
     assert "- Fires: at once\n" in pages["runbooks/Errors.md"]

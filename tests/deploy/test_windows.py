@@ -11,6 +11,7 @@ from shipworthy.events import (
     Combined,
     Compared,
     Condition,
+    Expression,
     Increase,
     Number,
     Quantile,
@@ -42,9 +43,26 @@ def test_each_window_is_known_and_a_missing_one_is_the_usual(
     assert windows_seconds(of, 60.0) == windows
 
 
-def test_a_drill_divides_windows_and_nothing_else() -> None:
-    """Thresholds and label sets stay; a window that is not named stays the usual one."""
+def test_a_drill_divides_windows_and_leaves_thresholds() -> None:
+    """Label sets stay, too; a window that is not named stays the usual one."""
     before = Both(Unless(_SLOW, Absent(Selection(metric=CAPACITY))), Both(_MANY, _LATE))
     after = shortened_condition(before, 60.0)
     assert windows_seconds(after, 1.0) == [60.0, 1.0, 5.0]
     assert shortened_condition(after, 1 / 60) == before
+
+
+@pytest.mark.parametrize(
+    ("of", "limit"),
+    [
+        (Age(Selection(metric=SEEN)), 15.0),
+        (Value(Selection(metric=LAG)), 15.0),
+        (Value(Selection(metric=IN_USE)), 900.0),
+        (Combined(Value(Selection(metric=LAG)), "+", Number(1.0)), 900.0),
+        (Increase(_EVERY), 900.0),
+    ],
+)
+def test_a_drill_waits_for_no_age_that_takes_a_quarter_of_an_hour(
+    of: Expression, limit: float
+) -> None:
+    """What grows with the clock is compared with a time that passes in a drill, too."""
+    assert shortened_condition(Compared(of, ">", Number(900.0)), 60.0).right == Number(limit)

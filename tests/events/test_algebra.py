@@ -5,6 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from shipworthy.events import (
+    CALCULATIONS,
+    COMPARISONS,
+    FOLDS,
     Absent,
     Age,
     Both,
@@ -22,6 +25,7 @@ from shipworthy.events import (
     Value,
     Within,
     kept_apart_by,
+    parts,
     ratio,
     selections,
 )
@@ -120,3 +124,29 @@ def test_what_comes_out_is_kept_apart_by_what_went_in() -> None:
     assert kept_apart_by(Within(0.1, TOOK)) == kept_apart_by(Quantile(0.9, TOOK)) == ()
     often = Compared(Rate(BY_WHO), ">", Number(0))
     assert kept_apart_by(Unless(often, often, on=("who",))) == ("who",)
+
+
+def test_every_fold_calculation_and_comparison_is_done_the_same_way_everywhere() -> None:
+    """Whoever evaluates reads it here; no word of the algebra is left out."""
+    assert {name: work(6.0, 3.0) for name, work in FOLDS.items()} == {
+        "sum": 9.0, "max": 6.0, "min": 3.0
+    }  # fmt: skip
+    assert {name: work(6.0, 3.0) for name, work in CALCULATIONS.items()} == {
+        "+": 9.0, "-": 3.0, "*": 18.0, "/": 2.0
+    }  # fmt: skip
+    below, equal, above = (
+        {n for n, so in COMPARISONS.items() if so(x, 3.0)} for x in (2.0, 3.0, 4.0)
+    )
+    assert below == {"<", "<=", "!="}
+    assert equal == {"<=", ">=", "=="}
+    assert above == {">", ">=", "!="}
+
+
+def test_a_condition_is_made_of_parts_from_left_to_right() -> None:
+    """Numbers are parts, and select nothing."""
+    share = Compared(ratio(Rate(BAD), Rate(ALL)), ">", Number(0.5))
+    both = Both(share, Unless(Compared(Value(DEPTH), ">", Number(1.0)), Absent(DEPTH)))
+    assert list(parts(both)) == [
+        Rate(BAD), Rate(ALL), Number(0.5), Value(DEPTH), Number(1.0), Absent(DEPTH)
+    ]  # fmt: skip
+    assert list(selections(both)) == [BAD, ALL, DEPTH, DEPTH]

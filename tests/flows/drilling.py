@@ -1,21 +1,20 @@
 """The drill: a service, Prometheus and Alertmanager, and somebody who breaks one thing at a time.
 
 What the test and the evidence share. Time runs 60 times as fast for the rules: a window of five
-minutes is one of five seconds. The causes are in `drill_causes.py`.
+minutes is one of five seconds. The causes are in `drill_causes.py`, what is shown and compared
+afterwards in `drill_compared.py`.
 """
 
-import json
-import math
 import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import partial
+from datetime import datetime
 from pathlib import Path
 from queue import Empty
 from typing import Any
@@ -25,22 +24,29 @@ import sqlalchemy as sa
 from sqlalchemy import make_url
 
 from alert_sinks import Sink, webhook_sink
+from flows.drill_neighbours import Neighbours, with_neighbours
 from otlp_receiver import Collector, collector
 from prometheus_server import Prometheus, prometheus_on
 from serve.launch import TOKEN, Service, brisk, started
 from services import free_port, program
 from shipworthy.demo.prepare import prepare
-from shipworthy.deploy import Scope, promql
-from shipworthy.deploy.promql import range_text
-from shipworthy.events import Catalogue, Panel
 from shipworthy.faults import FaultProxy
 
 SCALE = 60.0
 JOB = "drilled"
 APPS = Path(__file__).parent / "apps"
-# Both look once a second, and an exposition is a little older than its scrape.
-_APART_SECONDS = 1.5
-_CLOSE_RATIO = 0.01
+# Causes that are played at a time: more would only have each wait for the CPU.
+_AT_ONCE = 8
+# As good as for ever.
+_REFUSALS = 10_000
+# It cannot be evaluated while `drill_many` is 1 for more than one label set.
+_UNEVALUABLE = f"""
+groups:
+  - name: drill
+    rules:
+      - record: drill_one
+        expr: vector(1) * on () (drill_many{{job="{JOB}"}} == 1)
+"""
 RECEIVERS = ("page", "ticket", "info", "escalation", "heartbeat")
 _SETTINGS = """
 [serve]
@@ -53,6 +59,7 @@ every = "1s"
 every = "1s"
 wait = "0s"
 change = "1s"
+again = "1s"
 timeout = "1s"
 [db]
 checkout = "500ms"
@@ -78,18 +85,27 @@ class Cause:
     """What makes alerts fire: pressed again and again, by so many at once, until they arrived.
 
     `alerts` must arrive while it lasts; `later` are those that another alert keeps silent, which
-    arrive when that one is over. A `lasting` cause takes longer than some seconds.
+    arrive when that one is over, as do those that are `endless` here: their windows are so long
+    that the drill is over before. What `uses` the same is not done at the same time, and nothing is
+    beside what is done `alone`.
     """
 
     name: str
     alerts: tuple[str, ...]
     later: tuple[str, ...] = ()
-    lasting: bool = False
+    endless: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
+    alone: bool = False
     press: Callable[["Stage"], object] = lambda _: None
     every_seconds: float = 0.05
     at_once: int = 1
     before: Callable[["Stage"], object] = lambda _: None
     after: Callable[["Stage"], object] = lambda _: None
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        """Return all alerts that it is for."""
+        return (*self.alerts, *self.later, *self.endless)
 
 
 @dataclass(slots=True)
@@ -98,7 +114,9 @@ class Told:
 
     began: float
     cause: str
-    later: bool
+    later: bool = False
+    endless: bool = False
+    said: str = ""
     ended: float = 0.0
     fired: float = 0.0
     arrived: float = 0.0
@@ -139,6 +157,7 @@ class Ears:
             if alert["status"] == "firing" and not told.arrived:
                 told.fired = datetime.fromisoformat(alert["startsAt"]).timestamp()
                 told.arrived, told.receiver = time.time(), message["receiver"]
+                told.said = alert["annotations"]["summary"]
             if told.arrived and not which:
                 told.resolved = told.resolved or time.time()
             elif told.arrived:
@@ -167,6 +186,55 @@ class Pipe:
         self._thread.join(30)
 
 
+class Act:
+    """One cause while it is played, in threads of its own: it begins at once."""
+
+    def __init__(
+        self, cause: Cause, stage: "Stage", *, patience_seconds: float, pool: Executor
+    ) -> None:
+        self.cause = cause
+        self._stage = stage
+        self._patience_seconds = patience_seconds
+        began = time.time()
+        self._told = {name: Told(began, cause.name) for name in cause.alerts}
+        later = {name: Told(began, cause.name, later=True) for name in cause.later}
+        endless = {name: Told(began, cause.name, endless=True) for name in cause.endless}
+        self._all = self._told | later | endless
+        stage.ears.told |= self._all
+        self._over = threading.Event()
+        self._done = pool.submit(self._run)
+
+    def is_over(self) -> bool:
+        """Say whether it is undone, as it is once all has arrived; raises what it raised."""
+        if all(one.arrived for one in self._told.values()):
+            self._over.set()
+        if not self._done.done():
+            return False
+        self._done.result()
+        return True
+
+    def _run(self) -> None:
+        cause = self.cause
+        cause.before(self._stage)
+        threads = [threading.Thread(target=self._press) for _ in range(cause.at_once)]
+        for thread in threads:
+            thread.start()
+        try:
+            self._over.wait(self._patience_seconds)
+        finally:
+            self._over.set()
+            for thread in threads:
+                thread.join(60)
+            cause.after(self._stage)
+            for one in self._all.values():
+                one.ended = time.time()
+
+    def _press(self) -> None:
+        while not self._over.wait(self.cause.every_seconds):
+            with suppress(httpx.HTTPError, OSError, sa.exc.SQLAlchemyError):
+                self.cause.press(self._stage)
+
+
 @dataclass(kw_only=True)
 class Stage:
     """Everything that plays a part."""
@@ -175,7 +243,9 @@ class Stage:
     prometheus: Prometheus
     ears: Ears
     beats: Sink  # of the heartbeat
+    own: Sink  # which the service itself tells of alerts, and which refuses at first
     traces: Collector
+    neighbours: Neighbours
     pipe: Pipe
     proxy: FaultProxy
     database: sa.Engine  # past the proxy
@@ -211,37 +281,33 @@ class Stage:
         """Return a file that the application looks for."""
         return self.folder / name
 
-    def play(self, cause: Cause, patience_seconds: float) -> None:
-        """Press until all its alerts have arrived, or the patience is over; then undo it."""
-        ears, began = self.ears, time.time()
-        for name in (*cause.alerts, *cause.later):
-            # What still fires from before would be taken for this cause's.
-            self._until(partial(ears.silent, name), patience_seconds)
-        began = time.time()
-        for name in (*cause.alerts, *cause.later):
-            ears.told[name] = Told(began, cause.name, name in cause.later)
-        over = threading.Event()
-        cause.before(self)
-        threads = [
-            threading.Thread(target=self._press, args=(cause, over)) for _ in range(cause.at_once)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            told = [ears.told[name] for name in cause.alerts]
-            self._until(lambda: all(one.arrived for one in told), patience_seconds)
-        finally:
-            over.set()
-            for thread in threads:
-                thread.join(60)
-            cause.after(self)
-        for name in (*cause.alerts, *cause.later):
-            ears.told[name].ended = time.time()
+    def play(self, causes: Sequence[Cause], patience_seconds: float) -> None:
+        """Play all of them in their order, several at a time; each until its alerts arrived.
 
-    def _press(self, cause: Cause, over: threading.Event) -> None:
-        while not over.wait(cause.every_seconds):
-            with suppress(httpx.HTTPError, OSError, sa.exc.SQLAlchemyError):
-                cause.press(self)
+        What is played alone begins when those before it are over. After so much patience a cause
+        is over whatever arrived.
+        """
+        waiting, acts, began = list(causes), list[Act](), time.monotonic()
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            while waiting or acts:
+                self.ears.listen(0.05)
+                impatient = time.monotonic() - began > patience_seconds
+                for cause in list(waiting):
+                    if self._may_begin(cause, acts, impatient=impatient):
+                        waiting.remove(cause)
+                        acts.append(Act(cause, self, patience_seconds=patience_seconds, pool=pool))
+                        began = time.monotonic()
+                    elif cause.alone:
+                        break
+                acts = [act for act in acts if not act.is_over()]
+
+    def _may_begin(self, cause: Cause, acts: Sequence[Act], *, impatient: bool) -> bool:
+        if len(acts) >= (1 if cause.alone else _AT_ONCE) or any(act.cause.alone for act in acts):
+            return False
+        if any(set(cause.uses) & set(act.cause.uses) for act in acts):
+            return False
+        # What still fires from before would be taken for this cause's.
+        return impatient or all(map(self.ears.silent, cause.every))
 
     def beat_receiver(self) -> str:
         """Return who was told that the alarms work, once it was."""
@@ -250,10 +316,15 @@ class Stage:
     def until_resolved(self, names: Sequence[str], patience_seconds: float) -> None:
         """Wait until each of these that arrived is over, and those have come that come later."""
         told = [self.ears.told[name] for name in names]
-        waited = [one for one in told if one.arrived or one.later]
-        self._until(lambda: all(one.resolved for one in waited), patience_seconds)
+        ending = [one for one in told if (one.arrived or one.later) and not one.endless]
+        endless = [one for one in told if one.endless]
+        self.until(
+            lambda: all(one.resolved for one in ending) and all(one.arrived for one in endless),
+            patience_seconds,
+        )
 
-    def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
+    def until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Listen until it is so; False where it is not within that time."""
         until = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > until:
@@ -277,6 +348,8 @@ def staged(folder: Path, postgres_url: str) -> Iterator[Stage]:
         own = stack.enter_context(webhook_sink())
         beats = stack.enter_context(webhook_sink())
         traces = stack.enter_context(collector())
+        own.answers.queue.extend([500] * _REFUSALS)
+        neighbours = stack.enter_context(with_neighbours())
         proxy = stack.enter_context(FaultProxy.in_thread(str(url.host), url.port or 5432))
         through = url.set(host=proxy.host, port=proxy.port)
         pipe = Pipe()
@@ -285,14 +358,14 @@ def staged(folder: Path, postgres_url: str) -> Iterator[Stage]:
             started(
                 f"{APPS / 'drilled.py'}:app",
                 directory=folder,
-                settings=brisk(check_interval="500ms", ready_check="drilled:is_well")
-                + _SETTINGS
-                + f'[traces]\nendpoint = "{traces.url}"\n',
+                settings=brisk(check_interval="500ms", ready_check="drilled:is_well") + _SETTINGS,
                 environ={
                     "DATABASE_URL": through.render_as_string(hide_password=False),
+                    "DRILL_PAST_URL": postgres_url,
                     "SHIPWORTHY_DB__URL": postgres_url,
                     "SHIPWORTHY_LEDGER__KEY_PATH": str(prepared.key_path),
                     "SHIPWORTHY_ALERTS__WEBHOOK": f"http://127.0.0.1:{own.port}/",
+                    "SHIPWORTHY_TRACES__ENDPOINT": traces.url,
                     "PYTHONPATH": f"{APPS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
                 },
                 # So that a process can have most of what it may have open.
@@ -303,14 +376,21 @@ def staged(folder: Path, postgres_url: str) -> Iterator[Stage]:
         port = free_port()
         monitoring = folder / "monitoring"
         config = _config(
-            folder, service, {**dict.fromkeys(RECEIVERS, sink.port), "heartbeat": beats.port}, port
+            folder,
+            {**dict.fromkeys(RECEIVERS, sink.port), "heartbeat": beats.port},
+            targets=(service.operations.removeprefix("http://"), neighbours.address),
+            alertmanagers=(f"127.0.0.1:{port}", neighbours.address),
         )
         _generate(config, monitoring, through)
+        (monitoring / "rules" / "drill.yml").write_text(_UNEVALUABLE)
         stack.enter_context(_alertmanager(monitoring, folder, port))
         prometheus = stack.enter_context(
             prometheus_on(
                 program("prometheus", package="prometheus"),
                 monitoring,
+                # Else an alert of its first seconds, when it knows no Alertmanager yet, waits for
+                # a minute.
+                "--rules.alert.resend-delay=5s",
                 config=(monitoring / "prometheus.yml").read_text(),
             )
         )
@@ -320,7 +400,9 @@ def staged(folder: Path, postgres_url: str) -> Iterator[Stage]:
             prometheus=prometheus,
             ears=Ears(sink),
             beats=beats,
+            own=own,
             traces=traces,
+            neighbours=neighbours,
             pipe=pipe,
             proxy=proxy,
             database=engine,
@@ -332,13 +414,18 @@ def staged(folder: Path, postgres_url: str) -> Iterator[Stage]:
         )
 
 
-def _config(folder: Path, service: Service, ports: Mapping[str, int], alertmanager: int) -> Path:
+def _config(
+    folder: Path,
+    ports: Mapping[str, int],
+    *,
+    targets: Sequence[str],
+    alertmanagers: Sequence[str],
+) -> Path:
     receivers = "\n".join(f'{name} = ["http://127.0.0.1:{port}/"]' for name, port in ports.items())
     config = folder / "monitoring.toml"
     config.write_text(
         f'[monitoring]\njob = "{JOB}"\nscale = {SCALE}\nscrape_interval = "1s"\n'
-        f'targets = ["{service.operations.removeprefix("http://")}"]\n'
-        f'alertmanagers = ["127.0.0.1:{alertmanager}"]\n{receivers}\n'
+        f"targets = {[*targets]}\nalertmanagers = {[*alertmanagers]}\n{receivers}\n"
     )
     return config
 
@@ -352,6 +439,7 @@ def _generate(config: Path, into: Path, url: sa.URL) -> None:
             **os.environ,
             "PYTHONPATH": f"{APPS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
             "DATABASE_URL": url.render_as_string(hide_password=False),
+            "DRILL_PAST_URL": url.render_as_string(hide_password=False),
         },
         capture_output=True,
         text=True,
@@ -381,118 +469,3 @@ def _alertmanager(monitoring: Path, folder: Path, port: int) -> Iterator["subpro
         process.terminate()
         process.wait(10)
         log.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """One query of one panel, and how many numbers it had over the drill."""
-
-    board: str
-    title: str
-    line: str
-    expression: str
-    samples: int
-
-
-def asked(stage: Stage, until: float) -> list[Query]:
-    """Ask Prometheus every query of every dashboard, over the whole drill."""
-    found = []
-    step = max(1.0, (until - stage.began) / 1000)
-    for path in sorted((stage.monitoring / "dashboards").glob("*.json")):
-        for panel in json.loads(path.read_text())["panels"]:
-            for target in panel["targets"]:
-                expression = (
-                    target["expr"]
-                    .replace("$__rate_interval", "5s")
-                    .replace("$job", JOB)
-                    .replace("$instance", ".+")
-                )
-                values = stage.prometheus.over(expression, stage.began, until, step)
-                found.append(
-                    Query(
-                        path.stem,
-                        panel["title"],
-                        target["legendFormat"],
-                        expression,
-                        sum(map(len, values.values())),
-                    )
-                )
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """A panel in the service's own charts beside Prometheus: how many values agreed."""
-
-    board: str
-    title: str
-    values: int
-    agreed: int
-    worst_ratio: float
-    worst: str
-
-
-def compared(stage: Stage, catalogue: Catalogue, *, seconds: float, times: int) -> list[Compared]:
-    """Compare every panel, over windows of so many seconds, at so many times.
-
-    The two look at different moments, up to a second apart. So what is asked is whether ours lies
-    within 1 % of what Prometheus has within that second and a half. A time at which Prometheus got
-    no answer is left out.
-    """
-    until = time.time() - 3
-    ends = [until - 2 * number for number in range(times)]
-    up = stage.prometheus.over(f'up{{job="{JOB}"}}', until - 2 * times - 3, until + 3, 0.25)
-    down = [at for at, vector in up.items() if 0.0 in vector.values()]
-    ends = [end for end in ends if not any(abs(end - at) <= _APART_SECONDS for at in down)]
-    return [_compared(stage, panel, ends, seconds) for panel in catalogue.panels.values()]
-
-
-def _compared(stage: Stage, panel: Panel, ends: list[float], seconds: float) -> Compared:
-    values = agreed = 0
-    worst, where = 0.0, ""
-    for end in ends:
-        chart = _chart(stage, panel, end, seconds)
-        near = _near(stage, panel, end, chart["window_seconds"])
-        for line in chart["lines"]:
-            value = line["values"][-1]
-            theirs = near.get(line["name"], [])
-            if value is None and not theirs:
-                continue
-            values += 1
-            apart = _apart(value, theirs)
-            agreed += apart <= _CLOSE_RATIO
-            if apart > worst:
-                worst, where = apart, f"{line['name']}: {value} beside {min(theirs, default=None)}"
-    return Compared(str(panel.board), panel.title, values, agreed, worst, where)
-
-
-def _chart(stage: Stage, panel: Panel, end: float, seconds: float) -> Any:
-    parameters = {
-        "panel": panel.title,
-        "since": datetime.fromtimestamp(end - seconds, UTC).isoformat(),
-        "until": datetime.fromtimestamp(end, UTC).isoformat(),
-        "points": 1,
-    }
-    return stage.ask("/api/series", params=parameters).json()
-
-
-def _near(stage: Stage, panel: Panel, end: float, window: float) -> dict[str, list[float]]:
-    """Return what Prometheus has for each line, within the time that the two may be apart."""
-    found: dict[str, list[float]] = {}
-    for name, of in panel.shows:
-        query = promql(of, window=range_text(window), scope=Scope(matching=f'job="{JOB}"'))
-        answer = stage.prometheus.over(query, end - _APART_SECONDS, end + _APART_SECONDS, 0.25)
-        for vector in answer.values():
-            for labels, value in vector.items():
-                found.setdefault(name.format_map(dict(labels)), []).append(value)
-    return found
-
-
-def _apart(value: float | None, near: list[float]) -> float:
-    if value is None or not near:
-        return math.inf
-    least, most = min(near), max(near)
-    if least <= value <= most:
-        return 0.0
-    off = min(abs(value - least), abs(value - most))
-    return off / max(abs(value), abs(least), abs(most))

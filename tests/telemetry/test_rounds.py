@@ -280,6 +280,20 @@ def test_two_services_with_one_folder_do_not_share_their_alerts(tmp_path: Path) 
     assert (tmp_path / "alerts.json").read_bytes() != kept
 
 
+def test_how_soon_it_is_tried_again_is_a_setting(tmp_path: Path) -> None:
+    """A receiver that is away for moments need not cost a minute."""
+    receiver = Deaf(refuses=True)
+    receiver.go.set()
+    settings = AlertSettings(wait_seconds=0.0, change_seconds=0.0, again_seconds=15.0)
+    service = Service(tmp_path, settings, receivers=[(receiver, ["page"])])
+    service.rounds.end()  # one attempt each, so that nothing waits here
+    for attempts in (1.0, 2.0):
+        service.live(3 if attempts == 1 else 1, a=1.0)
+        _settle(service)
+        failed = service.number("shipworthy_alert_messages_total", "webhook", "failed")
+        assert failed == attempts
+
+
 def test_what_fires_goes_on_over_a_restart(tmp_path: Path) -> None:
     """It is not stated twice, keeps its beginning, and is told to be over by the next process."""
     first = Service(tmp_path)

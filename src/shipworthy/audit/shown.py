@@ -182,7 +182,7 @@ AUDIT_ALERTS: Final = (
         act="Change nothing in the database, and keep a copy of it. After a restore, begin a new "
         "log as the page on tampering says. Else this is a security incident: who had that "
         "access?",
-        drill="change a sealed entry with SQL by hand",
+        drill="change a sealed entry with SQL by hand, past the triggers that refuse it",
     ),
     Alert(
         name="WritesUnattributed",

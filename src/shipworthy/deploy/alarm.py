@@ -30,8 +30,8 @@ class AlarmRule:
     """One rule that calls somebody, with its runbook and its proof.
 
     `group` names the file it stands in; `urgency` is also the label `severity`; `labels` are the
-    others. `recordings` are what its expression relies on; `scenarios` show that it fires, does not
-    fire and recovers.
+    others. `recordings` are what its expression relies on; `drill` says what makes it fire, and
+    `scenarios` show that it does, does not, and recovers.
     """
 
     name: str
@@ -44,6 +44,7 @@ class AlarmRule:
     cause: str
     look: str
     act: str
+    drill: str
     scenarios: tuple[Scenario, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
     recordings: tuple[Recording, ...] = ()

@@ -123,6 +123,7 @@ def _alarm(
         cause=alert.cause,
         look=alert.look,
         act=alert.act,
+        drill=alert.drill,
         scenarios=scenarios(when, waits, service=service, apart=apart),
     )
 

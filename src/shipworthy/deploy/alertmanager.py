@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from shipworthy.deploy.alarm import AlarmRule
 from shipworthy.deploy.promql import range_text
 from shipworthy.deploy.rules import HEAD
 from shipworthy.deploy.settings import MonitoringSettings
@@ -22,12 +21,11 @@ _TIMES: Final = {
 _GATHER_MORE_SECONDS: Final = 300.0
 
 
-def alertmanager_file(settings: MonitoringSettings, alarms: Iterable[AlarmRule]) -> str:
+def alertmanager_file(settings: MonitoringSettings) -> str:
     """Return alertmanager.yml: routes by severity, what keeps what silent, and the receivers.
 
     What has no severity we know goes to the tickets rather than nowhere.
     """
-    names = {alarm.name for alarm in alarms}
     return yaml_text(
         {
             **_mail(settings),
@@ -44,7 +42,7 @@ def alertmanager_file(settings: MonitoringSettings, alarms: Iterable[AlarmRule])
                     ),
                 ],
             },
-            "inhibit_rules": list(_inhibitions(names)),
+            "inhibit_rules": list(_inhibitions()),
             "receivers": [_receiver(name, getattr(settings, name)) for name in _TIMES],
         },
         head=HEAD,
@@ -72,7 +70,7 @@ def _times(receiver: str, scale: float) -> dict[str, Node]:
     }
 
 
-def _inhibitions(names: set[str]) -> Iterator[Node]:
+def _inhibitions() -> Iterator[Node]:
     """Yield what keeps what silent.
 
     Two alerts without a label count as equal in it, so each target must have what is compared.
@@ -93,12 +91,6 @@ def _inhibitions(names: set[str]) -> Iterator[Node]:
         "target_matchers": [f'alertname="{DOWN}"'],
         "equal": ["job"],
     }
-    if {"Draining", "NotReady"} <= names:
-        yield {
-            "source_matchers": ['alertname="Draining"'],
-            "target_matchers": ['alertname="NotReady"'],
-            "equal": ["job", "instance"],
-        }
 
 
 def key_files(settings: MonitoringSettings) -> set[str]:

@@ -43,7 +43,7 @@ def monitoring_files(
     seconds = max(kept.prometheus_seconds, _longest_seconds(catalogue) / settings.scale)
     return {
         "prometheus.yml": prometheus_file(settings, settings.targets or targets),
-        "alertmanager.yml": alertmanager_file(settings, alarms),
+        "alertmanager.yml": alertmanager_file(settings),
         **recorded_file(recorded),
         **rule_files(alarms, runbook_url=settings.runbook_url),
         **test_files(alarms),

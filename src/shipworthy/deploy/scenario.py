@@ -19,8 +19,8 @@ from shipworthy.deploy.steady import (
     held_labels,
     typical,
 )
-from shipworthy.deploy.windows import parts, windows_seconds
-from shipworthy.events import Age, Condition, Metric, Quantile, Within
+from shipworthy.deploy.windows import windows_seconds
+from shipworthy.events import Age, Condition, Metric, Quantile, Within, parts
 
 # Steps that a state lasts where no window makes it longer.
 _STEPS: Final = 10

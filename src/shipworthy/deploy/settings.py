@@ -50,7 +50,7 @@ class MonitoringSettings:
     )
     scale: float = option(
         1.0,
-        "what every window and wait is divided by; for drills, where nobody waits for hours",
+        "what every window, wait and age is divided by; for drills, where nobody waits for hours",
         minimum=1.0,
         maximum=3600.0,
     )

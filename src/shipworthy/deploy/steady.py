@@ -8,12 +8,14 @@ cannot be found is no alert that could fire, or one that could not be silent: th
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice, product
-from operator import add
 from typing import Final, final
 
-from shipworthy.deploy.windows import parts, windows_seconds
+from shipworthy.deploy.windows import windows_seconds
 from shipworthy.errors import ShipworthyError
 from shipworthy.events import (
+    CALCULATIONS,
+    COMPARISONS,
+    FOLDS,
     Absent,
     Both,
     Combined,
@@ -29,6 +31,7 @@ from shipworthy.events import (
     Selection,
     Unless,
     Within,
+    parts,
     selections,
 )
 
@@ -42,7 +45,6 @@ _TRIES: Final = 150_000
 _ENOUGH: Final = 1500
 # A comparison must be this clear, because Prometheus extrapolates to the ends of a window.
 _CLEAR_RATIO: Final = 0.05
-_FOLDS: Final[dict[str, Callable[[float, float], float]]] = {"sum": add, "max": max, "min": min}
 _PLAIN: Final = (0.0, 1.0, 10.0, 100.0, 0.01)
 
 
@@ -152,7 +154,7 @@ def samples(  # noqa: PLR0911 - a line a kind
 def _summed(
     selection: Selection, world: World, weight: Callable[[SteadySeries], float] | None = None
 ) -> Samples:
-    fold = _FOLDS[selection.metric.fold]
+    fold = FOLDS[selection.metric.fold]
     found: Samples = {}
     for line, level in world.items():
         if level is None or not line.matches(selection):
@@ -194,22 +196,10 @@ def _combined(of: Combined, world: World, window_seconds: float) -> Samples:
         left = dict.fromkeys(right, 0.0) | left
         right = dict.fromkeys(left, 0.0) | right
     return {
-        key: _calculated(left[key], of.operator, right[key])
+        key: CALCULATIONS[of.operator](left[key], right[key])
         for key in left
         if key in right and not (of.operator == "/" and right[key] == 0)
     }
-
-
-def _calculated(left: float, operator: str, right: float) -> float:
-    match operator:
-        case "+":
-            return left + right
-        case "-":
-            return left - right
-        case "*":
-            return left * right
-        case _:
-            return left / right
 
 
 def _busy(world: World) -> int:
@@ -247,25 +237,9 @@ def _held(atom: Compared, world: World, window_seconds: float) -> list[_LabelSet
         exact = not apart and atom.operator in ("==", "!=")
         if abs(apart) < size * _CLEAR_RATIO and not exact:
             return None
-        if _compared(apart, atom.operator):
+        if COMPARISONS[atom.operator](left[key], right[key]):
             held.append(key)
     return held
-
-
-def _compared(apart: float, operator: str) -> bool:
-    match operator:
-        case ">":
-            return apart > 0
-        case ">=":
-            return apart >= 0
-        case "<":
-            return apart < 0
-        case "<=":
-            return apart <= 0
-        case "==":
-            return apart == 0
-        case _:
-            return apart != 0
 
 
 def _holds(when: Condition, atoms: Sequence[Atom], truth: tuple[bool, ...]) -> bool:

@@ -45,6 +45,7 @@ def watching_alarms(
         "Alertmanager run, and whether they reach the receiver.",
         act="Have a service outside of this installation expect it (monitoring.heartbeat), and "
         "call somebody when it stays away.",
+        drill="stop Prometheus, and wait for whoever expects it to call",
         scenarios=(
             Scenario(
                 about="it always fires",
@@ -77,6 +78,7 @@ def _targets(prometheus: Prometheus) -> Iterator[AlarmRule]:
         "On the machine: is `shipworthy run` alive, and what did it log last?",
         act="Start it again if it ended; its exit code says why (70 forced, 75 recycle, 78 "
         "settings or crash loop). If only Prometheus cannot reach it, mend the way between them.",
+        drill="stop one instance of two",
         scenarios=(
             _three(
                 "it fires, and recovers",
@@ -100,6 +102,7 @@ def _targets(prometheus: Prometheus) -> Iterator[AlarmRule]:
         look="Status, Targets in Prometheus; whether the service answers its users at all.",
         act="If users are not served: start the service, roll back what was deployed last. If "
         "they are: mend the targets (monitoring.targets) or the network.",
+        drill="stop every instance, or `kill -STOP` their supervisors",
         scenarios=(
             _three(
                 "it fires when none answers, and recovers",
@@ -122,7 +125,7 @@ def _targets(prometheus: Prometheus) -> Iterator[AlarmRule]:
 def _notifications(prometheus: Prometheus) -> Iterator[AlarmRule]:
     window = range_text(300.0 / prometheus.scale)
     for_ = 300.0 / prometheus.scale
-    for name, counter, labels, sentence, look, act in (
+    for name, counter, labels, sentence, look, act, drill in (
         (
             "RulesFailing",
             "prometheus_rule_evaluation_failures_total",
@@ -130,6 +133,7 @@ def _notifications(prometheus: Prometheus) -> Iterator[AlarmRule]:
             "Rules of {{ $labels.rule_group }} cannot be evaluated, so their alerts are silent.",
             "Status, Rules in Prometheus shows the error beside the rule.",
             "Run `promtool check rules` over the folder; `shipworthy generate` writes it anew.",
+            "a rule of your own that matches one series with many",
         ),
         (
             "NotificationsNotSent",
@@ -138,6 +142,7 @@ def _notifications(prometheus: Prometheus) -> Iterator[AlarmRule]:
             "Prometheus cannot hand alerts to {{ $labels.alertmanager }}.",
             "Is Alertmanager running, and does Prometheus reach it (monitoring.alertmanagers)?",
             "Start Alertmanager; until then read the alerts in Prometheus under Alerts.",
+            "two of them (monitoring.alertmanagers), one of which refuses",
         ),
         (
             "NotificationsNotDelivered",
@@ -146,6 +151,7 @@ def _notifications(prometheus: Prometheus) -> Iterator[AlarmRule]:
             "Alertmanager cannot deliver through {{ $labels.integration }}.",
             "The log of Alertmanager names the receiver and its answer.",
             "Mend the receiver; until then read the alerts in Alertmanager.",
+            "a receiver that answers 400, beside one that hears pages",
         ),
     ):
         yield AlarmRule(
@@ -162,6 +168,7 @@ def _notifications(prometheus: Prometheus) -> Iterator[AlarmRule]:
             cause="The way from a condition to a person is broken; other alerts do not arrive.",
             look=look,
             act=act,
+            drill=drill,
             scenarios=(
                 _three(
                     "it fires, and recovers",
@@ -199,6 +206,7 @@ def _escalation(prometheus: Prometheus, seconds: float) -> AlarmRule:
         look="Which page it is, in Alertmanager; whether somebody works on it.",
         act="Reach whoever is on call, or take over. A silence in Alertmanager does not end this "
         "one: it asks for the condition.",
+        drill="let any page go on for that long",
         scenarios=(
             _three(
                 "it fires, and recovers",

@@ -1,10 +1,8 @@
 """How far back a condition looks, and the same condition for a drill that cannot wait. Pure."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from shipworthy.events import (
-    Absent,
     Age,
     Both,
     Combined,
@@ -19,6 +17,7 @@ from shipworthy.events import (
     Unless,
     Value,
     Within,
+    parts,
 )
 
 # What looks back at all; the rest asks of the moment.
@@ -34,19 +33,6 @@ def windows_seconds(of: Expression | Condition, default_seconds: float) -> list[
     ]
 
 
-def parts(of: Expression | Condition) -> Iterator[Expression | Absent]:
-    """Yield what an expression or a condition is made of, from left to right."""
-    match of:
-        case Combined() | Compared():
-            yield from parts(of.left)
-            yield from parts(of.right)
-        case Both() | Unless():
-            yield from parts(of.first)
-            yield from parts(of.second)
-        case _:
-            yield of
-
-
 def shortened(of: Expression, by: float) -> Expression:
     """Return the expression with every window divided by so much."""
     match of:
@@ -60,8 +46,10 @@ def shortened(of: Expression, by: float) -> Expression:
 
 
 def shortened_condition(of: Condition, by: float) -> Condition:
-    """Return the condition with every window divided by so much."""
+    """Return the condition with every window, and every age it waits for, divided by so much."""
     match of:
+        case Compared(right=Number() as limit) if _is_age(of.left):
+            return replace(of, right=Number(limit.value / by))
         case Compared():
             return replace(of, left=shortened(of.left, by), right=shortened(of.right, by))
         case Both() | Unless():
@@ -69,3 +57,15 @@ def shortened_condition(of: Condition, by: float) -> Condition:
             return replace(of, first=first, second=second)
         case _:
             return of
+
+
+def _is_age(of: Expression) -> bool:
+    """Say whether it grows with the clock: an age, or a gauge that has one."""
+    match of:
+        case Age():
+            return True
+        case Value():
+            metric = of.of.metric
+            return metric.kind == "gauge" and metric.unit == "seconds"
+        case _:
+            return False

@@ -8,6 +8,9 @@ Not here: what is done with a fact. Log lines and metrics are made in `telemetry
 """
 
 from shipworthy.events.algebra import (
+    CALCULATIONS,
+    COMPARISONS,
+    FOLDS,
     Absent,
     Age,
     Both,
@@ -26,6 +29,7 @@ from shipworthy.events.algebra import (
     Within,
     kept_apart_by,
     must_be_bucket,
+    parts,
     ratio,
     selections,
 )
@@ -55,7 +59,10 @@ from shipworthy.events.slo import (
 
 __all__ = [
     "BURN_RULES",
+    "CALCULATIONS",
     "CATALOGUE",
+    "COMPARISONS",
+    "FOLDS",
     "HTTP_METHODS",
     "HTTP_SECONDS",
     "HTTP_STATUSES",
@@ -112,6 +119,7 @@ __all__ = [
     "metrics_of",
     "must_be_bucket",
     "panels_of",
+    "parts",
     "ratio",
     "selections",
     "status_label",

@@ -9,12 +9,37 @@ folded as its metric says: sum, max or min). `over_seconds` is the window of a r
 one of whoever shows it (a panel's interval).
 """
 
-from collections.abc import Iterator, Mapping
+import operator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, final
+from typing import Final, Literal, final
 
 from shipworthy.events.labels import OTHER
-from shipworthy.events.metric import Kind, Metric
+from shipworthy.events.metric import Fold, Kind, Metric
+
+Calculation = Literal["+", "-", "*", "/"]
+Comparison = Literal[">", ">=", "<", "<=", "==", "!="]
+
+# What each fold, calculation and comparison does with two numbers. A division by 0 raises.
+FOLDS: Final[Mapping[Fold, Callable[[float, float], float]]] = {
+    "sum": operator.add,
+    "max": max,
+    "min": min,
+}
+CALCULATIONS: Final[Mapping[Calculation, Callable[[float, float], float]]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+}
+COMPARISONS: Final[Mapping[Comparison, Callable[[float, float], bool]]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
 
 # A value, or several of which any will do.
 Wanted = str | tuple[str, ...]
@@ -153,7 +178,7 @@ class Combined:
     """
 
     left: "Expression"
-    operator: Literal["+", "-", "*", "/"]
+    operator: Calculation
     right: "Expression"
     absent_zero: bool = False
 
@@ -178,7 +203,7 @@ class Compared:
     """The label sets of an expression for which the comparison holds."""
 
     left: Expression
-    operator: Literal[">", ">=", "<", "<=", "==", "!="]
+    operator: Comparison
     right: Expression
 
     def __post_init__(self) -> None:
@@ -222,6 +247,8 @@ class Absent:
 
 
 Condition = Compared | Both | Unless | Absent
+# What is made of no other.
+Part = Rate | Increase | Value | Quantile | Mean | Within | Age | Number | Absent
 
 
 def ratio(part: Expression, whole: Expression) -> Combined:
@@ -229,19 +256,22 @@ def ratio(part: Expression, whole: Expression) -> Combined:
     return Combined(part, "/", whole, absent_zero=True)
 
 
-def selections(of: Expression | Condition) -> Iterator[Selection]:
-    """Yield every selection in an expression or a condition."""
+def parts(of: Expression | Condition) -> Iterator[Part]:
+    """Yield what an expression or a condition is made of, from left to right."""
     match of:
         case Combined() | Compared():
-            yield from selections(of.left)
-            yield from selections(of.right)
+            yield from parts(of.left)
+            yield from parts(of.right)
         case Both() | Unless():
-            yield from selections(of.first)
-            yield from selections(of.second)
-        case Number():
-            return
+            yield from parts(of.first)
+            yield from parts(of.second)
         case _:
-            yield of.of
+            yield of
+
+
+def selections(of: Expression | Condition) -> Iterator[Selection]:
+    """Yield every selection in an expression or a condition."""
+    return (part.of for part in parts(of) if not isinstance(part, Number))
 
 
 def kept_apart_by(of: Expression | Condition) -> tuple[str, ...] | None:

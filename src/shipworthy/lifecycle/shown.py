@@ -242,11 +242,11 @@ LIFECYCLE_ALERTS: Final = (
     ),
     Alert(
         name="EventLoopBlocked",
-        # A fifth of the time of all loops, which one alone has after a minute; and a minute at
-        # least, because the first seconds of a service are no measure.
+        # A fifth of the time of all loops, which one alone has after a minute; and a minute in five
+        # at least, because the first seconds of a service are no measure.
         when=Both(
             Compared(_stood(lambda of: Increase(of, 300)), ">", Number(0.2)),
-            Compared(Increase(Selection(metric=BLOCKED), 300), ">", Number(60)),
+            Compared(Rate(Selection(metric=BLOCKED), 300), ">", Number(0.2)),
         ),
         for_seconds=0,
         urgency=Urgency.PAGE,

@@ -29,6 +29,12 @@ class AlertSettings:
     repeat_seconds: float = duration(
         "4h", "from one message of an alert to the next while it goes on", minimum="1m"
     )
+    again_seconds: float = duration(
+        "1m",
+        "when a receiver that could not be told is tried again",
+        minimum="1s",
+        maximum="1h",
+    )
     timeout_seconds: float = duration(
         "10s", "how long one attempt to tell a receiver may take", minimum="1s", maximum="60s"
     )

@@ -8,12 +8,15 @@ A value that is no number (0 of 0) is no sample here: nobody can draw it, and no
 """
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from math import isfinite
 from typing import Final, assert_never
 
 from shipworthy.events import (
+    CALCULATIONS,
+    COMPARISONS,
+    FOLDS,
     Absent,
     Age,
     Both,
@@ -39,26 +42,6 @@ WINDOW_SECONDS: Final = 300.0
 
 Values = dict[Labels, float]
 Grown = dict[Labels, list[float]]
-
-_FOLDS: Final[Mapping[str, Callable[[float, float], float]]] = {
-    "sum": operator.add,
-    "max": max,
-    "min": min,
-}
-_ARITHMETIC: Final[Mapping[str, Callable[[float, float], float]]] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": operator.truediv,
-}
-_COMPARISONS: Final[Mapping[str, Callable[[float, float], bool]]] = {
-    ">": operator.gt,
-    ">=": operator.ge,
-    "<": operator.lt,
-    "<=": operator.le,
-    "==": operator.eq,
-    "!=": operator.ne,
-}
 
 
 def evaluate(
@@ -185,7 +168,7 @@ def _present(of: Selection, past: Remembered, at: float) -> Values:
     snapshot = history.present(at)
     if snapshot is None:
         return {}
-    fold = _FOLDS[of.metric.fold]
+    fold = FOLDS[of.metric.fold]
     found: Values = {}
     for labels, kept in _selected(of, history):
         row = kept.row(snapshot)
@@ -215,7 +198,7 @@ def _texts(wanted: str | tuple[str, ...]) -> tuple[str, ...]:
 
 def _combined(of: Combined, past: Remembered, at: float, window_seconds: float) -> Values:
     pairs = _paired(of.left, of.right, past, at, window_seconds, absent_zero=of.absent_zero)
-    work = _ARITHMETIC[of.operator]
+    work = CALCULATIONS[of.operator]
     found = {
         labels: work(left, right) for labels, left, right in pairs if of.operator != "/" or right
     }
@@ -224,7 +207,7 @@ def _combined(of: Combined, past: Remembered, at: float, window_seconds: float) 
 
 def _compared(of: Compared, past: Remembered, at: float, window_seconds: float) -> Values:
     pairs = _paired(of.left, of.right, past, at, window_seconds, absent_zero=False)
-    is_so = _COMPARISONS[of.operator]
+    is_so = COMPARISONS[of.operator]
     return {labels: left for labels, left, right in pairs if is_so(left, right)}
 
 
@@ -263,6 +246,6 @@ def _scalar(of: Expression) -> float | None:
             left, right = _scalar(of.left), _scalar(of.right)
             if left is None or right is None or (of.operator == "/" and not right):
                 return None
-            return _ARITHMETIC[of.operator](left, right)
+            return CALCULATIONS[of.operator](left, right)
         case _:
             return None

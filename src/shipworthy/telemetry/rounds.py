@@ -35,8 +35,7 @@ from shipworthy.telemetry.receivers import DeliveryDoubtful, Receiver, Wire, rea
 FILE_NAME: Final = "alerts.json"
 # What cannot be evaluated now cannot be in fifteen seconds.
 _SAID_AGAIN_SECONDS: Final = 3600.0
-# When a receiver that could not be reached is tried again, and that it could not is said again.
-_AGAIN_SECONDS: Final = 60.0
+# When it is said again that a receiver could not be reached.
 _UNTOLD_AGAIN_SECONDS: Final = 600.0
 # One that ended longer ago begins anew: what was firing then says nothing of now.
 _RESTORED_SECONDS: Final = 3600.0
@@ -321,7 +320,7 @@ class Rounds:
             if trouble is None:
                 return
             if not doubtful:
-                told.not_before = now + _AGAIN_SECONDS
+                told.not_before = now + settings.again_seconds
             held_back = self._untold.held_back(receiver.name, now)
             if held_back is not None:
                 emit(

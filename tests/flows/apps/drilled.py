@@ -1,23 +1,23 @@
 """The demo with a route for each thing that an alert is about: what the drill presses on.
 
-Sync engines of two connections and of one go through the same address as those of the demo. Marks
-on the outside are files in the current directory: `unwell` fails the check, `hold-start` holds the
-start of a worker back.
+The engine `wide` goes through the same address as that of the demo, where faults are injected; the
+small ones go past it. Marks on the outside are files in the current directory: `unwell` fails the
+check, `hold-start` holds the start of a worker back.
 """
 
 import asyncio
 import os
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
-from fastapi import FastAPI, Response, WebSocket
+from fastapi import Depends, FastAPI, Response, WebSocket
 from fastapi.responses import StreamingResponse
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, text
 
 from shipworthy.db import run_transaction
 from shipworthy.demo import service
@@ -95,8 +95,11 @@ gauge(
 _narrow = counter(_NARROW)
 
 _url, _ = driver_urls(os.environ["DATABASE_URL"])
-small = create_engine(_url, pool_size=2, max_overflow=0)
-single = create_engine(_url, pool_size=1, max_overflow=0)
+_past, _ = driver_urls(os.environ["DRILL_PAST_URL"])
+small = create_engine(_past, pool_size=2, max_overflow=0)
+single = create_engine(_past, pool_size=1, max_overflow=0)
+lone = create_engine(_past, pool_size=1, max_overflow=0)
+few = create_engine(_past, pool_size=4, max_overflow=0)
 wide = create_engine(_url, pool_size=12, max_overflow=0, isolation_level="SERIALIZABLE")
 
 _QUICK = BreakerRule(
@@ -106,6 +109,9 @@ _QUICK = BreakerRule(
 flapping = Pipeline("drill-flapping", judge=judge_io, breaker=Breaker("drill-flapping", _QUICK))
 opened = Pipeline(
     "drill-opened", judge=judge_io, breaker=Breaker("drill-opened", BreakerRule(open_seconds=3))
+)
+isolated = Pipeline(
+    "drill-isolated", judge=judge_io, breaker=Breaker("drill-isolated", BreakerRule())
 )
 _BACKOFF = Backoff(base_seconds=0.001, cap_seconds=0.002)
 retried = Pipeline(
@@ -138,7 +144,7 @@ async def _lifespan(of: FastAPI) -> AsyncIterator[None]:
         await asyncio.sleep(0.05)
     async with _within(of):
         yield
-    for engine in (small, single, wide):
+    for engine in (small, single, lone, few, wide):
         engine.dispose()
 
 
@@ -151,7 +157,8 @@ async def well() -> str:
 
 
 @app.get("/drill/raise")
-async def broken() -> None:
+async def broken(seconds: float = 0) -> None:
+    await asyncio.sleep(seconds)
     raise RuntimeError("the drill raises")
 
 
@@ -218,6 +225,18 @@ def hold(engine: str, seconds: float) -> str:
     return "held"
 
 
+def _connected() -> Iterator[Connection]:
+    """Give a connection for as long as the request lasts, over several jobs of the threads."""
+    with few.connect() as connection:
+        yield connection
+
+
+@app.get("/drill/kept")
+def kept_connection(connection: Annotated[Connection, Depends(_connected)], seconds: float) -> str:
+    connection.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": seconds})
+    return "kept"
+
+
 @app.get("/drill/thread-hold")
 def thread_hold(engine: str, seconds: float) -> str:
     """Hold a connection in a thread of its own: not work of a request, so no door is before it."""
@@ -234,9 +253,9 @@ def _held(engine: str, seconds: float) -> None:
 
 @app.get("/drill/twice")
 def twice() -> str:
-    with single.connect() as first:
+    with lone.connect() as first:
         first.execute(text("SELECT 1"))
-        with single.connect() as second:
+        with lone.connect() as second:
             second.execute(text("SELECT 1"))
     return "had two"
 
@@ -279,7 +298,7 @@ def unit() -> str:
 
 @app.post("/drill/write")
 def write() -> str:
-    with wide.begin() as connection:
+    with few.begin() as connection:
         connection.execute(text("UPDATE clients SET email = concat(email, 'x') WHERE id = 1"))
     return "written"
 
