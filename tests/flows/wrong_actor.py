@@ -28,6 +28,7 @@ from shipworthy.settings import load
 ASYNC_NAMES = {"sqlite": "aiosqlite", "postgresql": "asyncpg", "mariadb": "asyncmy"}
 POOL = 10
 TASKS = 200
+WAIT_SECONDS = 60.0
 WAYS = (
     "async route", "sync route", "thread sets the state", "siblings", "background task",
     "worker thread", "savepoint", "nobody",
@@ -141,7 +142,8 @@ def attributed(url: str, folder: Path, writes: int) -> Attributed:
     install(outside, say=lambda _: None)
     with ExitStack() as stack:
         stack.callback(outside.dispose)
-        stack.callback(db.install())
+        # What is done after an answer waits as long as a request does, on a busy machine too.
+        stack.callback(db.install(db.DbSettings(checkout_seconds=WAIT_SECONDS)))
         codes, ways = asyncio.run(_served(url, kind, folder, writes))
         return _read(outside, kind, ways, codes)
 
@@ -153,7 +155,7 @@ async def _served(
     sizes: dict[str, Any] = {"pool_size": POOL, "max_overflow": 0, **waits}
     engine = sa.create_engine(url, **sizes)
     own = create_async_engine(make_url(url).set(drivername=f"{kind}+{ASYNC_NAMES[kind]}"), **sizes)
-    environ = {"SHIPWORTHY_WEB__ACCESS_LOG": "false", "SHIPWORTHY_DB__CHECKOUT": "60s"}
+    environ = {"SHIPWORTHY_WEB__ACCESS_LOG": "false", "SHIPWORTHY_DB__CHECKOUT": f"{WAIT_SECONDS}s"}
     app = harden(_service(engine, own), settings=load(environ=environ, directory=folder))
     codes: Counter[int] = Counter()
     ways: Counter[str] = Counter()
