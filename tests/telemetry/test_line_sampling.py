@@ -27,11 +27,10 @@ def test_what_is_written_stands_for_all_but_a_rest(full: int, one_in: int, waits
     """In each second less than `one_in` are missing from the sum, and each left out is counted."""
     left_out = Cell()
     sampler = Sampler(full_per_second=full, one_in=one_in, left_out=left_out)
-    now, seconds, until, weights = 1000.0, 0, 0.0, []
+    at, seconds, weights = 1000.0, set[int](), []
     for wait in waits:
-        now += wait
-        if now >= until:
-            seconds, until = seconds + 1, now + 1.0
-        weights.append(sampler.weight(now))
-    assert len(weights) - seconds * (one_in - 1) <= sum(weights) <= len(weights)
+        at += wait
+        seconds.add(int(at))
+        weights.append(sampler.weight(at))
+    assert len(weights) - len(seconds) * (one_in - 1) <= sum(weights) <= len(weights)
     assert left_out.numbers() == [float(weights.count(0))]

@@ -29,7 +29,9 @@ class Lines:
         self.kept: list[bytes] = []
 
     def write_later(self, make, facts, size_bytes):
-        self.kept.append(make(facts))
+        line = make(facts)
+        if line:
+            self.kept.append(line)
 
     def __iter__(self):
         return (json.loads(line) for line in self.kept)

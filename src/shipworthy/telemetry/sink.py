@@ -94,7 +94,8 @@ class AccessLog:
     def write_later(self, make: Callable[[Any], bytes], facts: object, size_bytes: int) -> None:
         """Take what a line is made from; the log's thread calls `make(facts)` for the line.
 
-        So the caller does not wait for the making. `size_bytes` is what `facts` keep in memory.
+        So the caller does not wait for the making, and may leave the decision whether there is a
+        line to it: nothing is written of nothing. `size_bytes` is what `facts` keep in memory.
         """
         if self._held_bytes + size_bytes > self._limit_bytes or self._closed:
             self.dropped += 1
@@ -175,7 +176,7 @@ class AccessLog:
                     self._put(piece, count, held_bytes)
                     piece, count, held_bytes = b"", 0, 0
                 piece += text
-                count += 1
+                count += bool(text)
                 held_bytes += size_bytes
                 try:
                     taken = self._lines.get_nowait()

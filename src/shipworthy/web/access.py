@@ -47,8 +47,8 @@ class _Kind:
 
 
 # Wall time, kind, path, client, seconds, bytes sent, whether the client left, request and trace id,
-# who made the request, what was done for it, and how many the line stands for.
-_Facts = tuple[float, _Kind, str, str, float, int, bool, str, str, str, "_Done | None", int]
+# who made the request, and what was done for it.
+_Facts = tuple[float, _Kind, str, str, float, int, bool, str, str, str, "_Done | None"]
 # Statements, seconds in the database, seconds of waiting for it, and what was done again.
 _Done = tuple[int, float, float, int]
 
@@ -79,7 +79,7 @@ class Access:
         self._asks_always = asks_always
         self._sampler = sampler
         self._slow_seconds = slow_seconds
-        self._make = self._for_people if log and log.human else self._for_programs
+        self._line_of = self._for_people if log and log.human else self._for_programs
         self._now = now
         self._wall = wall
         self._metrics = metrics
@@ -91,8 +91,7 @@ class Access:
 
     def ended(self, call: Call) -> None:
         """Count the call and have its line written."""
-        now = self._now()
-        seconds = now - call.started
+        seconds = self._now() - call.started
         record = call.record
         status = call.status or (CLIENT_GONE if call.gone else 500)
         route = record.route or call.route()
@@ -104,11 +103,6 @@ class Access:
         log = self._log
         if log is None or (call.probe and status < 400):
             return
-        stands_for = 1
-        if self._sampler is not None and status < 500 and seconds < self._slow_seconds:
-            stands_for = self._sampler.weight(now)
-            if not stands_for:
-                return
         path, client = record.path[:TEXT_CHARACTERS], record.client[:TEXT_CHARACTERS]
         facts: _Facts = (
             self._wall(),
@@ -122,7 +116,6 @@ class Access:
             record.trace_id,
             actor,
             record.work and _done(record.work),
-            stands_for,
         )
         log.write_later(self._make, facts, _FACTS_BYTES + len(path) + len(client) + len(actor))
 
@@ -159,9 +152,18 @@ class Access:
             self._known[method, route, status] = kind
         return kind
 
-    def _for_programs(self, facts: _Facts) -> bytes:
+    def _make(self, facts: _Facts) -> bytes:
+        """Return the line, nothing where it is left out of a flood; in the log's thread."""
+        stands_for = 1
+        if self._sampler is not None:
+            wall, kind, _, _, seconds = facts[:5]
+            if kind.status < 500 and seconds < self._slow_seconds:
+                stands_for = self._sampler.weight(wall)
+        return self._line_of(facts, stands_for) if stands_for else b""
+
+    def _for_programs(self, facts: _Facts, stands_for: int) -> bytes:
         wall, kind, path, client, seconds, sent_bytes = facts[:6]
-        gone, request_id, trace_id, actor, done, stands_for = facts[6:]
+        gone, request_id, trace_id, actor, done = facts[6:]
         texts = self._texts
         return (
             f'{{"ts":"{timestamp(wall)}",{kind.fixed}'
@@ -175,8 +177,8 @@ class Access:
             f'"request_id":"{request_id}","trace_id":"{trace_id}"}}\n'
         ).encode()
 
-    def _for_people(self, facts: _Facts) -> bytes:
-        wall, kind, path, _, seconds, _, _, request_id, _, actor, done, stands_for = facts
+    def _for_people(self, facts: _Facts, stands_for: int) -> bytes:
+        wall, kind, path, _, seconds, _, _, request_id, _, actor, done = facts
         fields: dict[str, Any] = {
             "ts": timestamp(wall),
             "level": _level(kind.status),
