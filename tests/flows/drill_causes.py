@@ -15,6 +15,7 @@ from websockets.sync.client import connect
 
 from flows.drill_neighbours import ALERTMANAGER, INSTANCE
 from flows.drilling import Cause, Stage
+from shipworthy.audit.tables import BATCHES, ENTRIES
 from shipworthy.faults import POSTGRES_COMMIT, Cut, Refuse, Silence
 
 
@@ -160,6 +161,27 @@ def _unlinked_key(stage: Stage) -> None:
 def _linked_key(stage: Stage) -> None:
     key = next(stage.folder.rglob("audit.away"))
     key.rename(key.with_suffix(".key"))
+
+
+def _tamper(by_microseconds: int) -> Callable[[Stage], object]:
+    """Change when the first entry says that it was written, as who owns the database can."""
+
+    def sealed(stage: Stage) -> bool:
+        with stage.database.connect() as connection:
+            batch = f"SELECT 1 FROM {BATCHES} WHERE entries > 0 LIMIT 1"
+            return connection.execute(sa.text(batch)).first() is not None
+
+    def tamper(stage: Stage) -> None:
+        # What is not sealed yet is sealed as it is found.
+        stage.service.until(lambda: sealed(stage), 60)
+        stage.sql(
+            f"ALTER TABLE {ENTRIES} DISABLE TRIGGER shipworthy_audit_guard",
+            f"UPDATE {ENTRIES} SET at_microseconds = at_microseconds + {by_microseconds}"
+            f" WHERE seq = (SELECT min(seq) FROM {ENTRIES})",
+            f"ALTER TABLE {ENTRIES} ENABLE ALWAYS TRIGGER shipworthy_audit_guard",
+        )
+
+    return tamper
 
 
 def _change(stage: Stage) -> None:
@@ -403,6 +425,12 @@ CAUSES: Final = (
         alerts=("TrailUncovered",),
         before=lambda stage: stage.sql("CREATE TABLE untracked (id int PRIMARY KEY)"),
         after=lambda stage: stage.sql("DROP TABLE untracked"),
+    ),
+    Cause(
+        name="an entry that was sealed is changed by hand",
+        alerts=("TrailBroken",),
+        before=_tamper(1),
+        after=_tamper(-1),
     ),
     Cause(
         name="a pool of 2, all of it held",

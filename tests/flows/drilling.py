@@ -75,6 +75,7 @@ exclude = ["alembic_version", "drill_row"]
 check_interval = "1s"
 [ledger]
 anchor_log = false
+recheck_entries = 5000
 [log]
 format = "json"
 """
