@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from records.flag_tables import FLAGGED, Boat, Owner
+from shipworthy.errors import Misuse
 from shipworthy.records.flag import (
     FlagRestoreRefused,
     flagged_deletions,
@@ -62,6 +63,24 @@ def test_an_id_that_no_row_carries_is_refused(small_fleet: sa.Engine):
     """It is no success of nothing."""
     with pytest.raises(FlagRestoreRefused, match="no row carries the deletion nothing"):
         restore_flagged(small_fleet, FLAGGED, "nothing")
+
+
+@pytest.mark.parametrize(
+    ("flagged", "said"),
+    [
+        ("tasks.deleted_at", "not under flag mode yet; run `shipworthy trash adopt tasks`"),
+        ("tusks.deleted_at", "there is no table tusks in this database"),
+    ],
+)
+def test_a_table_that_is_not_adopted_is_told_how(sqlite: sa.Engine, flagged: str, said: str):
+    """What the settings name may not be there yet."""
+    with sqlite.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE tasks (id INTEGER PRIMARY KEY)")
+
+    with pytest.raises(Misuse, match=said):
+        flagged_deletions(sqlite, [flagged])
+    with pytest.raises(Misuse, match=said):
+        restore_flagged(sqlite, [flagged], "x")
 
 
 @pytest.mark.anyio

@@ -56,11 +56,12 @@ def flagged_deletions(
 ) -> list[FlagDeletion]:
     """Return what is flagged, the newest first, at most `limit` of each table.
 
-    `flagged` names the tables, as `trash.flag` does.
+    `flagged` names the tables, as `trash.flag` does. Raises `Misuse` for one that is not adopted.
     """
     when: dict[str, datetime] = {}
     tables: dict[str, dict[str, int]] = {}
     with _working(target) as connection:
+        _must_be_adopted(connection, flagged_tables(flagged))
         for name, table in _tables(flagged).items():
             time, id = table.c[_time_column(flagged, name)], table.c[ID_COLUMN]  # noqa: A001
             last = sa.func.max(time)
@@ -83,10 +84,11 @@ def restore_flagged(target: SyncTarget, flagged: Iterable[str], id: str) -> int:
 
     Raises `FlagRestoreRefused` where no row has that id, where a row refers to one that another
     deletion has flagged, and where a live row has taken a unique value; a connection or session
-    must be rolled back then.
+    must be rolled back then. Raises `Misuse` for a table that is not adopted.
     """
     names = flagged_tables(flagged)
     with _working(target) as connection, noted(json.dumps({"restores_flag": id})):
+        _must_be_adopted(connection, names)
         needed = sorted(_needed(connection, names, id))
         if needed:
             raise FlagRestoreRefused(
@@ -128,6 +130,23 @@ async def restore_flagged_async(target: AsyncTarget, flagged: Iterable[str], id:
 def _time_column(flagged: Iterable[str], table: str) -> str:
     """Return the column of `table` that has the time."""
     return flagged_tables(flagged)[table].column
+
+
+def _must_be_adopted(connection: sa.Connection, names: Mapping[str, FlaggedTable]) -> None:
+    inspector = sa.inspect(connection)
+    for name, chosen in names.items():
+        schema, _, short = name.rpartition(".")
+        try:
+            has = {it["name"] for it in inspector.get_columns(short, schema=schema or None)}
+        except sa.exc.NoSuchTableError:
+            raise Misuse(
+                f"there is no table {name} in this database; trash.flag names it"
+            ) from None
+        if not {chosen.column, ID_COLUMN} <= has:
+            raise Misuse(
+                f"{name} is in trash.flag and not under flag mode yet; run `shipworthy trash adopt "
+                f"{name}`"
+            )
 
 
 def _needed(connection: sa.Connection, names: Mapping[str, FlaggedTable], id: str) -> set[str]:  # noqa: A002
