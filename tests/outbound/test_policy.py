@@ -8,7 +8,7 @@ import httpx
 import pytest
 import requests
 import urllib3.exceptions
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 from shipworthy.context import RequestRecord
 from shipworthy.outbound.policy import (
@@ -254,7 +254,12 @@ def test_what_cannot_be_read_asks_for_nothing(value):
     assert retry_after(value, wall=WALL) is None
 
 
-@given(st.text())
+# Nearly a date, with a zone that no time can have.
+_DATES = st.from_regex(r"\d{1,2} Jan \d{1,5} \d\d:\d\d:\d\d [+-]\d{1,14}", fullmatch=True)
+
+
+@given(st.text() | _DATES)
+@example("1 Jan 2020 00:00:00 +99999999999999")
 def test_no_retry_after_can_raise(value):
     """The header comes from others; whatever it holds, it is read or ignored."""
     waited = retry_after(value, wall=WALL)

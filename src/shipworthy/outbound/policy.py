@@ -116,7 +116,7 @@ def retry_after(value: str | None, *, wall: float) -> float | None:
         return float(text)
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # a zone of more days than there can be
         return None
     # HTTP dates are in GMT (RFC 9110, 5.6.7), also where "-0000" makes Python doubt it.
     return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - wall)
