@@ -131,7 +131,9 @@ def test_no_secret_comes_out_anywhere(tmp_path: Path) -> None:
                 outlets[f"problem {number}"] = answer.text + str(answer.headers) + boom.text
         outlets["metrics"] = service.metrics()
         for path in ("/health", "/api/status", "/api/requests", "/api/breakers", "/api/databases"):
-            answer = httpx.get(service.operations + path, headers=operations, timeout=5)
+            answer = httpx.get(
+                service.operations + path, headers=operations, timeout=PATIENCE_SECONDS
+            )
             assert answer.status_code == 200, path
             outlets[path] = answer.text
         service.signal()

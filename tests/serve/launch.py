@@ -104,7 +104,7 @@ class Service:
         answer = httpx.get(
             f"{self.operations}/api/status",
             headers={"Authorization": f"Bearer {TOKEN}"},
-            timeout=10,  # how soon it answers is for other tests
+            timeout=PATIENCE_SECONDS,  # how soon it answers is for other tests
         )
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()["service"]
@@ -120,14 +120,14 @@ class Service:
 
     def metrics(self) -> str:
         """Scrape the operations port."""
-        return httpx.get(f"{self.operations}/metrics", timeout=5).text
+        return httpx.get(f"{self.operations}/metrics", timeout=PATIENCE_SECONDS).text
 
     def command(self, name: str) -> httpx.Response:
         """Give a command to the operations port."""
         return httpx.post(
             f"{self.operations}/api/{name}",
             headers={"Authorization": f"Bearer {TOKEN}"},
-            timeout=5,
+            timeout=PATIENCE_SECONDS,
         )
 
     def events(self, name: str) -> list[dict[str, Any]]:
