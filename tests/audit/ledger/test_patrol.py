@@ -25,9 +25,9 @@ def signed_tree(trail: Trail) -> Frontier:
         return _signed(connection, "shipworthy.audit/test")[0]
 
 
-def looked(trail: Trail, patrol: Patrol, tree: Frontier, *, entries: int = 1000) -> PatrolLook:
+def looked(trail: Trail, patrol: Patrol, tree: Frontier, *, most: int = 1000) -> PatrolLook:
     with trail.engine.connect() as connection:
-        return patrol.look(connection, tree, entries=entries)
+        return patrol.look(connection, tree, most=most)
 
 
 def test_a_whole_log_is_gone_along_in_steps_and_then_anew(trail):
@@ -35,9 +35,10 @@ def test_a_whole_log_is_gone_along_in_steps_and_then_anew(trail):
     trail.write(5)
     trail.seal(entries=4)
     tree, patrol = signed_tree(trail), Patrol(reader_for(trail.engine))
-    looks = [looked(trail, patrol, tree, entries=4) for _ in range(8)]
+    looks = [looked(trail, patrol, tree, most=4) for _ in range(8)]
 
     assert [look.entries for look in looks] == [4, 4, 4, 3] * 2
+    assert [look.read for look in looks] == [5, 5, 5, 4] * 2
     assert [look.found for look in looks] == [0] * 8
 
 
@@ -52,7 +53,7 @@ def test_every_way_to_change_or_remove_what_was_sealed_is_found(trail):
         patrol = Patrol(reader_for(trail.engine))
         with trail.engine.connect() as connection:
             tamper(connection)
-            looks = [patrol.look(connection, tree, entries=1000) for _ in range(2)]
+            looks = [patrol.look(connection, tree, most=1000) for _ in range(2)]
             connection.rollback()
         if not any(look.found for look in looks):
             missed[name] = expected
@@ -70,9 +71,9 @@ def test_what_was_found_is_told_once_and_stays_found_until_a_round_finds_nothing
     trail.unguarded()
     was = trail.engine.connect().scalar(sa.select(ENTRIES.c.op).where(ENTRIES.c.seq == 6))
     trail.execute(sa.update(ENTRIES).where(ENTRIES.c.seq == 6).values(op="D"))
-    first = [looked(trail, patrol, tree, entries=4) for _ in range(3)]
+    first = [looked(trail, patrol, tree, most=4) for _ in range(3)]
     trail.execute(sa.update(ENTRIES).where(ENTRIES.c.seq == 6).values(op=was))
-    second = [looked(trail, patrol, tree, entries=4) for _ in range(3)]
+    second = [looked(trail, patrol, tree, most=4) for _ in range(3)]
 
     assert [look.found for look in first] == [0, 1, 1]
     assert [(one.kind, one.batch, one.seq) for look in first for one in look.findings] == [
@@ -123,8 +124,8 @@ def test_new_batches_meanwhile_and_a_log_without_any_are_no_finding(sqlite_trail
     """Sealing goes on between two steps, and a log begins with nothing."""
     trail = sqlite_trail
     patrol = Patrol(reader_for(trail.engine))
-    assert looked(trail, patrol, Frontier()) == PatrolLook(entries=0, findings=(), found=0)
+    assert looked(trail, patrol, Frontier()) == PatrolLook(entries=0, read=0, findings=(), found=0)
     for number in range(1, 4):
         trail.write(1, first=10 * number)
         trail.seal()
-        assert looked(trail, patrol, signed_tree(trail), entries=3).found == 0
+        assert looked(trail, patrol, signed_tree(trail), most=3).found == 0

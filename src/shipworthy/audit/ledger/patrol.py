@@ -12,6 +12,7 @@ have left the log is believed here.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final, final
 
 import sqlalchemy as sa
@@ -32,10 +33,12 @@ _BATCHES_AT_ONCE: Final = 200
 class PatrolLook:
     """What one look was: how much was read, and what was found that was not told before.
 
-    `found` is how much is not as it was sealed: in the round before, or by now in this one.
+    A batch is as much work as an entry, so `read` counts both. `found` is how much is not as it was
+    sealed: in the round before, or by now in this one.
     """
 
     entries: int
+    read: int
     findings: Sequence[LedgerFinding]
     found: int
 
@@ -50,15 +53,15 @@ class Patrol:
         self._found_before = 0
         self._begin()
 
-    def look(self, connection: sa.Connection, tree: Frontier, *, entries: int) -> PatrolLook:
-        """Compare the next batches, as many as have so many `entries`, and one at least.
+    def look(self, connection: sa.Connection, tree: Frontier, *, most: int) -> PatrolLook:
+        """Compare the next batches with their entries, `most` together, but one batch at least.
 
         `tree` is the log as whoever asks has signed it. Raises what the database raises; then the
         round begins anew.
         """
-        rows_before = self._report.rows
+        rows_before, batches_before = self._report.rows, self._report.batches
         try:
-            if self._look(connection, tree, entries) >= tree.size:
+            if self._look(connection, tree, most) >= tree.size:
                 self._walk.signed(SignedLog(tree.size, tree.root(), "that was signed here last"))
                 check_shapes(connection, self._report, self._walk.facts.shapes)
                 self._found_before = self._report.found.total()
@@ -71,6 +74,7 @@ class Patrol:
             raise
         return PatrolLook(
             entries=ended.rows - rows_before,
+            read=ended.rows - rows_before + ended.batches - batches_before,
             findings=tuple(one for one in ended.findings if self._is_news(one)),
             found=max(self._found_before, ended.found.total()),
         )
@@ -79,7 +83,7 @@ class Patrol:
         self._report = VerifyReport()
         self._walk = LogWalk(self._report)
 
-    def _look(self, connection: sa.Connection, tree: Frontier, entries: int) -> int:
+    def _look(self, connection: sa.Connection, tree: Frontier, most: int) -> int:
         """Go on by some batches, and return how many of all there are behind us."""
         after = self._walk.facts.batches
         rows = connection.execute(
@@ -90,17 +94,15 @@ class Patrol:
         ).all()
         if not rows:
             return tree.size
-        chosen, count = 1, rows[0].entries
-        while chosen < len(rows) and count + rows[chosen].entries <= entries:
-            count += rows[chosen].entries
-            chosen += 1
-        some = rows[:chosen]
+        ends = accumulate(row.entries + 1 for row in rows)
+        some = rows[: max(1, sum(end <= most for end in ends))]
         self._walk.along(some, ())
         verify_batches(
             connection,
             self._reader,
             self._report,
-            [row.number for row in some],
+            # That it is not empty, the walk has compared with what was sealed.
+            [row.number for row in some if row.entries],
             pruned=lambda: _archived_to(connection),
         )
         return self._walk.facts.batches

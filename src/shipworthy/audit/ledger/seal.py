@@ -209,11 +209,11 @@ class Sealer:
         now = self._clock.wall() * 1_000_000
         return Unsealed(entries=int(count), oldest_seconds=max(0.0, (now - oldest) / 1_000_000))
 
-    def recheck(self, *, entries: int) -> PatrolLook:
+    def recheck(self, *, most: int) -> PatrolLook:
         """Compare some more of what is sealed with the log as it was signed; see `Patrol`."""
         log = self._log or self._resumed()
         with self._engine.connect() as connection:
-            return self._patrol.look(connection, log.tree, entries=entries)
+            return self._patrol.look(connection, log.tree, most=most)
 
     def _resumed(self) -> _Log:
         """Read the log as far as it is sealed, and check that it is what was signed."""

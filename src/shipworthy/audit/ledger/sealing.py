@@ -262,14 +262,14 @@ class Sealing:
         if not rate or now < self._recheck_at:
             return
         try:
-            look = sealer.recheck(entries=rate)
+            look = sealer.recheck(most=rate)
         except Exception as error:  # noqa: BLE001 - stated; what is new is to be sealed all the same
             self._recheck_at = now + _RECHECK_AGAIN_SECONDS
             held_back = self._seldom.held_back("recheck", now)
             if held_back is not None:
                 emit(RecheckFailed, because=_told(error)[1], held_back=held_back)
             return
-        self._recheck_at = now + look.entries / rate
+        self._recheck_at = now + look.read / rate
         self.figures.rechecked_total += look.entries
         self.figures.tampered = look.found
         for one in look.findings:
