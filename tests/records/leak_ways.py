@@ -56,7 +56,7 @@ def trash(engine: sa.Engine) -> Iterator[World]:
 @contextmanager
 def flag(engine: sa.Engine) -> Iterator[World]:
     """Flag mode of Shipworthy."""
-    from shipworthy.records.flag import flag_deletions, include_deleted
+    from shipworthy.records import flag_deletions, include_deleted
 
     end = flag_deletions(FLAGGED, engines=engine)
     try:
@@ -70,7 +70,7 @@ def flag(engine: sa.Engine) -> Iterator[World]:
 @contextmanager
 def flag_and_views(engine: sa.Engine) -> Iterator[World]:
     """Flag mode on PostgreSQL, with the views that raw SQL finds before the tables."""
-    from shipworthy.records.flag import AdoptOptions, adopt
+    from shipworthy.records import AdoptOptions, adopt
 
     models().Base.metadata.create_all(engine)
     for entry in FLAGGED:

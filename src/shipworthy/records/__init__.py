@@ -26,26 +26,38 @@ from shipworthy.records.settings import (
 )
 
 if TYPE_CHECKING:
-    from shipworthy.records.flag import (
-        AdoptionFailed,
-        AdoptOptions,
+    from shipworthy.records.flag.adopting import (
         AdoptPlan,
         AdoptStep,
-        FlagDeletion,
-        FlaggedTable,
-        FlagRestoreRefused,
+    )
+    from shipworthy.records.flag.adoption import (
+        AdoptionFailed,
+        AdoptOptions,
         adopt,
-        flag_deletions,
-        flag_tables,
-        flagged_deletions,
-        flagged_deletions_async,
-        include_deleted,
         plan_of_adoption,
         plan_of_release,
-        really_delete,
         release_flags,
+    )
+    from shipworthy.records.flag.arrival import (
+        flag_tables,
+    )
+    from shipworthy.records.flag.listing import (
+        FlagDeletion,
+        FlagRestoreRefused,
+        flagged_deletions,
+        flagged_deletions_async,
         restore_flagged,
         restore_flagged_async,
+    )
+    from shipworthy.records.flag.marks import (
+        FlaggedTable,
+    )
+    from shipworthy.records.flag.mode import (
+        flag_deletions,
+    )
+    from shipworthy.records.flag.scope import (
+        include_deleted,
+        really_delete,
     )
     from shipworthy.records.listing import (
         DeletionChange,
@@ -165,27 +177,27 @@ __all__ = [
 
 _OFFERED = {
     "shown": ("RECORDS_SHOWN",),
-    "flag": (
+    "flag.adopting": ("AdoptPlan", "AdoptStep"),
+    "flag.adoption": (
         "AdoptOptions",
-        "AdoptPlan",
-        "AdoptStep",
         "AdoptionFailed",
-        "FlagDeletion",
-        "FlagRestoreRefused",
-        "FlaggedTable",
         "adopt",
-        "flag_deletions",
-        "flag_tables",
-        "flagged_deletions",
-        "flagged_deletions_async",
-        "include_deleted",
         "plan_of_adoption",
         "plan_of_release",
-        "really_delete",
         "release_flags",
+    ),
+    "flag.arrival": ("flag_tables",),
+    "flag.listing": (
+        "FlagDeletion",
+        "FlagRestoreRefused",
+        "flagged_deletions",
+        "flagged_deletions_async",
         "restore_flagged",
         "restore_flagged_async",
     ),
+    "flag.marks": ("FlaggedTable",),
+    "flag.mode": ("flag_deletions",),
+    "flag.scope": ("include_deleted", "really_delete"),
     "listing": ("DeletionChange", "moment"),
     "model": ("OPEN_STATES", "Deletion", "DeletionState"),
     "plan": ("Obstacle", "ObstacleKind"),

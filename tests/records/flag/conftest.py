@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from records.flag_tables import FLAGGED, fill
 from shipworthy.clock import ManualClock
-from shipworthy.records.flag import flag_deletions
+from shipworthy.records import flag_deletions
 
 
 @pytest.fixture

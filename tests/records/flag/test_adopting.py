@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 
 from records.plain_tables import FLAGGED, METADATA
-from shipworthy.records.flag import plan_of_adoption
+from shipworthy.records import plan_of_adoption
 
 
 def test_what_would_go_along_and_is_not_flagged_is_said(sqlite: sa.Engine):

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from records.conftest import ready_engine, url_of
 from records.plain_tables import CLIENTS, FLAGGED, METADATA, ORDERS
 from shipworthy.errors import Misuse
-from shipworthy.records.flag import (
+from shipworthy.records import (
     AdoptOptions,
     adopt,
     flagged_deletions,

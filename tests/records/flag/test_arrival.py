@@ -4,8 +4,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from records.flag_tables import FLAGGED, Boat, fill
-from shipworthy.records import TrashSettings
-from shipworthy.records.flag import flag_tables
+from shipworthy.records import TrashSettings, flag_tables
 
 
 def test_settings_that_name_tables_put_them_under_flag_mode_until_it_is_ended(sqlite: sa.Engine):

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from records.flag_tables import Boat, Owner
-from shipworthy.records.flag import really_delete
+from shipworthy.records import really_delete
 
 BOATS, OWNERS = Boat.__table__, Owner.__table__
 

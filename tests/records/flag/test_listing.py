@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from records.flag_tables import FLAGGED, Boat, Owner
 from shipworthy.errors import Misuse
-from shipworthy.records.flag import (
+from shipworthy.records import (
     FlagRestoreRefused,
     flagged_deletions,
     flagged_deletions_async,

@@ -5,8 +5,7 @@ import sqlalchemy as sa
 
 from records.flag_tables import Boat, Owner
 from shipworthy.errors import Misuse
-from shipworthy.records.flag import FlaggedTable, flagged_tables
-from shipworthy.records.flag.marks import cascades
+from shipworthy.records.flag.marks import FlaggedTable, cascades, flagged_tables
 
 
 def test_an_entry_names_table_and_column():

@@ -8,7 +8,7 @@ from records.flag_tables import Boat, fill
 from records.leak_exceptions import FLAG_LEAKS_BEHIND_VIEWS, flag_leaks
 from records.leak_shapes import SHAPES, judge_all
 from records.leak_ways import flag, flag_and_views, trash
-from shipworthy.records.flag import flag_deletions
+from shipworthy.records import flag_deletions
 
 
 def test_what_ends_it_has_rows_read_and_removed_as_before(sqlite: sa.Engine):

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from records.flag_tables import Boat
 from shipworthy.errors import Misuse
-from shipworthy.records.flag import flag_deletions, include_deleted
+from shipworthy.records import flag_deletions, include_deleted
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shipworthy.records.flag import include_deleted, really_delete
+from shipworthy.records import include_deleted, really_delete
 from shipworthy.records.flag.scope import removes, sees_deleted
 
 

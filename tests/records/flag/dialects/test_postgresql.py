@@ -4,7 +4,7 @@ import pytest
 import sqlalchemy as sa
 
 from records.plain_tables import FLAGGED, METADATA
-from shipworthy.records.flag import AdoptOptions, adopt, flagged_deletions
+from shipworthy.records import AdoptOptions, adopt, flagged_deletions
 
 
 def _run(engine: sa.Engine, statement: str) -> None:

@@ -4,7 +4,7 @@ import pytest
 import sqlalchemy as sa
 
 from shipworthy.errors import Misuse
-from shipworthy.records.flag import AdoptOptions, adopt
+from shipworthy.records import AdoptOptions, adopt
 
 
 def test_a_unique_constraint_of_the_table_itself_stays(sqlite: sa.Engine):
