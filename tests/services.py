@@ -147,7 +147,7 @@ def mariadb() -> Iterator[Server]:
         user = _hand_over(data)
         # No test pulls the plug, so what is committed need not have reached the disk.
         given = ["--no-defaults", f"--datadir={data}", "--innodb-flush-method=nosync",
-                 "--innodb-flush-log-at-trx-commit=2"]  # fmt: skip
+                 "--innodb-flush-log-at-trx-commit=2", "--skip-sync-frm"]  # fmt: skip
         _run([install, *given, "--auth-root-authentication-method=normal", "--skip-test-db"], user)
         port = free_port()
         command = [program, *given, f"--port={port}", "--bind-address=127.0.0.1",
