@@ -165,7 +165,7 @@ def test_a_reader_that_stops_holds_up_no_request(tmp_path: Path) -> None:
         os.close(writer)
         service.until_ready()
         text = "x" * 8000
-        with httpx.Client(base_url=service.url, timeout=5) as client:
+        with httpx.Client(base_url=service.url, timeout=PATIENCE_SECONDS) as client:
             for _ in range(150):
                 assert client.post("/secret", content=text).status_code == 200
             assert client.get("/sync").status_code == 200

@@ -45,7 +45,7 @@ def test_an_unmodified_app_is_served_and_leaves_cleanly(run: Run, diary: Diary) 
     ("files", "target", "sentence"),
     [
         ({}, "nothing_here:app", "there is no module 'nothing_here'"),
-        ({"shop.py": "app = 1"}, "shop:app", "is no"),
+        ({"shop.py": "app = 1"}, "shop:app", "of type int and no application"),
     ],
     ids=["no module", "no app"],
 )
