@@ -114,12 +114,13 @@ def test_flapping_is_of_one_process(clock: ManualClock, processes: int, *, fires
     """Eight openings: of eight workers one outage, of one worker a target that comes and goes."""
     breakers = [Breaker("flaps", clock=clock) for _ in range(processes)]
     watched = Watched("BreakerFlapping", clock)
-    for number in range(8):
-        breaker = breakers[number % processes]
-        refused(breaker)
+    for _ in range(8 // processes):
+        for breaker in breakers:
+            refused(breaker)
         watched.look(*breakers)
         clock.advance(20.0)
-        well(breaker)
+        for breaker in breakers:
+            well(breaker)
         watched.look(*breakers)
         clock.advance(40.0)
 
