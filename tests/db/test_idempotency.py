@@ -1,5 +1,6 @@
 import asyncio
 import os
+import re
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -330,6 +331,15 @@ async def test_a_database_without_the_table_is_told_with_what_to_run(url, engine
             await store.insert(new(store))
         assert "table" not in refused.value.public_detail
     finally:
+        await store.close()
+
+
+async def test_a_driver_that_is_not_installed_is_named():
+    """Of an unknown kind too: both are a word of the URL."""
+    for driver in ("postgresql+psycopg2", "postgrs"):
+        store = KeyStore(f"{driver}://u:s3cret@127.0.0.1:1/x", seconds=5.0)
+        with pytest.raises(KeysUnavailable, match=f"driver of '{re.escape(driver)}' is not inst"):
+            await store.missing()
         await store.close()
 
 

@@ -1,6 +1,9 @@
 """Section [db]: lengths that contradict each other are refused."""
 
+import pytest
+
 from shipworthy.db import DbSettings
+from shipworthy.settings import Secret
 
 
 def test_the_defaults_are_good_everywhere():
@@ -15,6 +18,22 @@ def test_a_warning_that_is_never_reached_is_refused():
     (refusal,) = settings.refusals("development")
 
     assert "statement_warn = 5 s is never reached" in refusal
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("s3cret nonsense", "db.url: it cannot be read; its form is postgresql+psycopg://"),
+        ("postgresql://u:s3cret@host:port/x", "db.url: its port is no number"),
+    ],
+)
+def test_a_url_that_is_none_is_refused_without_a_word_of_it(url, said):
+    """Before anything is served: what keeps tables of its own there could not start."""
+    (refusal,) = DbSettings(url=Secret(url)).refusals("production")
+
+    assert refusal.startswith(said)
+    assert "s3cret" not in refusal
+    assert DbSettings(url=Secret("sqlite:///x.db")).refusals("production") == []
 
 
 def test_no_limit_for_statements_contradicts_nothing():

@@ -349,6 +349,7 @@ def test_an_address_that_no_engine_can_be_made_of_stops_the_start(tmp_path):
         ('[db]\nstatement = "5 parsecs"\n', "db.statement"),
         ('[resilience]\nopen = "1m"\n', "resilience.open_cap (30 s) is shorter"),
         ("[resilience]\nfailure_ratio = 0\n", "resilience.failure_ratio"),
+        ('[db]\nurl = "nonsense"\n', "db.url: it cannot be read; its form is postgresql+psycopg"),
     ],
 )
 def test_numbers_that_contradict_each_other_stop_the_start(settings, says, tmp_path):

@@ -29,14 +29,13 @@ from shipworthy.db.migrate import (
     survey_migrations,
 )
 from shipworthy.db.outcome import DbPhase
-from shipworthy.db.settings import DbSettings
+from shipworthy.db.settings import URL_FORM, DbSettings, url_problem
 from shipworthy.db.slots import SUCCESSORS, workers_in_words
 from shipworthy.errors import Misuse, ShipworthyError
 from shipworthy.redact import redact
 
 # What an engine opens at most where the service says nothing: SQLAlchemy's own default.
 POOL_CAPACITY: Final = 15
-_FORM = "postgresql+psycopg://user:password@host:5432/database"
 
 
 @final
@@ -87,7 +86,7 @@ def opened_database(
     if url is None:
         raise Misuse(
             f"no database is named; use --database URL, db.url in the settings, or sqlalchemy.url "
-            f"in alembic.ini; the form is {_FORM}"
+            f"in alembic.ini; the form is {URL_FORM}"
         )
     engine, protection = _connected(url, must_exist=must_exist)
     try:
@@ -139,7 +138,7 @@ def _connected(url: str, *, must_exist: bool) -> tuple[Engine, Protection]:
     """Return an engine under guard that has connected once, by a sync driver."""
     found = _url_of(url)
     if server_slots(found.get_backend_name()) is not None and not found.database:
-        raise Misuse(f"the database URL names no database on its server; its form is {_FORM}")
+        raise Misuse(f"the database URL names no database on its server; its form is {URL_FORM}")
     path = file_of(found)
     if must_exist and path is not None and not path.exists():
         raise DatabaseUnusable(
@@ -192,24 +191,17 @@ def _problems(
 
 
 def _url_of(url: str) -> URL:
-    try:
-        found = sync_url(url)
-    except (ArgumentError, ValueError) as error:
-        # Its text may be the URL, and the URL may hold a password.
-        what = "its port is no number" if _has_bad_port(error) else "it cannot be read"
-        raise Misuse(f"the database URL cannot be used: {what}; its form is {_FORM}") from error
-    return found
-
-
-def _has_bad_port(error: Exception) -> bool:
-    return "invalid literal for int" in str(error) or "port" in str(error).lower()
+    problem = url_problem(url)
+    if problem:
+        raise Misuse(f"the database URL cannot be used: {problem}; its form is {URL_FORM}")
+    return sync_url(url)
 
 
 def _no_driver(url: URL, error: Exception) -> Misuse:
     if isinstance(error, NoSuchModuleError):
         return Misuse(
             f"'{url.drivername}' names no kind of database or no driver of it; the form of a URL "
-            f"is {_FORM}"
+            f"is {URL_FORM}"
         )
     return Misuse(
         f"the driver of '{url.drivername}' is not installed ({error}); install it, or name "

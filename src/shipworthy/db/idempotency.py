@@ -290,12 +290,14 @@ class KeyStore:
                 raise
             raise KeysUnavailable(classify(error).because) from error
         except Exception as error:  # each driver has a tree of its own
-            because = (
-                f"no answer within {self._seconds:g} s"
-                if isinstance(error, TimeoutError)
-                else classify(error).because
-            )
-            raise KeysUnavailable(because) from error
+            raise KeysUnavailable(self._because(error)) from error
+
+    def _because(self, error: Exception) -> str:
+        if isinstance(error, TimeoutError):
+            return f"no answer within {self._seconds:g} s"
+        if isinstance(error, (ImportError, sa.exc.NoSuchModuleError)):
+            return f"the driver of '{self._url.drivername}' is not installed"
+        return classify(error).because
 
     async def _tries(self, work: Callable[[sa.Connection], T]) -> T:
         for _ in range(_TRIES - 1):

@@ -1,9 +1,29 @@
 """What the service may be told about its databases: section [db]."""
 
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from shipworthy.settings import Secret, duration, option, secret, section
+
+URL_FORM: Final = "postgresql+psycopg://user:password@host:5432/database"
+
+
+def url_problem(text: str) -> str:
+    """Say why `text` is no URL of a database, without a word of it; '' for one, and for none."""
+    if not text:
+        return ""
+    # Not above: whoever names no database needs no SQLAlchemy.
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        make_url(text)
+    except (ArgumentError, ValueError) as error:
+        # What is said there may be the URL, and the URL may hold a password.
+        said = str(error)
+        is_port = "invalid literal for int" in said or "port" in said.lower()
+        return "its port is no number" if is_port else "it cannot be read"
+    return ""
 
 
 @section("db")
@@ -60,9 +80,10 @@ class DbSettings:
         )
 
     def refusals(self, environment: str) -> list[str]:
-        """Name lengths that contradict each other; they are refused everywhere."""
+        """Name a URL that is none, and lengths that contradict each other; refused everywhere."""
         del environment
-        found = []
+        problem = url_problem(self.url.reveal())
+        found = [f"db.url: {problem}; its form is {URL_FORM}"] if problem else []
         if 0 < self.statement_seconds <= self.statement_warn_seconds:
             found.append(
                 f"db.statement_warn = {self.statement_warn_seconds:g} s is never reached: "
