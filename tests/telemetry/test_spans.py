@@ -1,9 +1,14 @@
 """A kept trace as the spans that a collector gets: names, parents, times, nothing secret."""
 
+import logging
 from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from hypothesis import example, given, strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 
 from otlp_receiver import Span, spans_in
 from redact.planted import PLANTED
@@ -11,6 +16,7 @@ from shipworthy.context import STEPS_MAX, TraceStep
 from shipworthy.telemetry import Trace
 from shipworthy.telemetry.spans import SpanCoder
 
+_EXAMPLES = {"a=1,b@c=2 3", "a=1,a=2"}
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN = "00f067aa0ba902b7"
 
@@ -169,6 +175,30 @@ def test_no_secret_gets_into_a_span(secret: tuple[str, str, str]) -> None:
     )
 
     assert hidden.encode() not in body
+
+
+@given(st.text("ab1=,@ \t\x7f", max_size=60) | st.text(max_size=60))
+@example("a=1,b@c=2 3")
+@example("a=1,a=2")
+@example(",".join(f"k{number}=v" for number in range(33)))
+def test_a_state_is_handed_on_whole_or_not_at_all_and_nobody_is_told(text: str) -> None:
+    """A stranger must not be able to write to the log with each request."""
+    lines: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = lines.append  # type: ignore[method-assign]
+    logger = logging.getLogger("opentelemetry")
+    logger.addHandler(handler)
+    try:
+        body = SpanCoder({}).body([trace(tracestate=text)])
+    finally:
+        logger.removeHandler(handler)
+    request = ExportTraceServiceRequest.FromString(body)
+    state = request.resource_spans[0].scope_spans[0].spans[0].trace_state
+
+    assert lines == []
+    members = [member.strip() for member in text.split(",") if member.strip()]
+    assert sorted(filter(None, state.split(","))) in ([], sorted(members))
+    assert (state != "") == (text == "a=1,b@c=2 3") or text not in _EXAMPLES
 
 
 def test_text_that_is_none_does_not_lose_the_trace() -> None:

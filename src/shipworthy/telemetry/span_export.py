@@ -177,9 +177,10 @@ class SpanExport:
         """Take a trace; at once, and dropped when there is no room."""
         # Single statements without a call in them: no thread switch comes between load and store.
         self.kept[trace.because] += 1
+        spans = trace.spans
         size_bytes = _TRACE_BYTES + sum(step.held_bytes for step in trace.steps)
         if self._closed or self._held_bytes + size_bytes > self._limit_bytes:
-            self.dropped += trace.spans
+            self.dropped += spans
             return
         self._held_bytes += size_bytes
         self._traces.put((trace, size_bytes))
@@ -250,7 +251,8 @@ class SpanExport:
 
     def _run(self) -> None:
         full = False
-        while True:
+        # One that a silent collector has held up beyond a close ends when it is free.
+        while self._thread is threading.current_thread():
             taken = self._traces.get()
             # Behind a full batch is the next one already.
             if taken is not None and not full:

@@ -35,6 +35,12 @@ _SCOPE: Final = InstrumentationScope("shipworthy", __version__)
 _TEXT_CHARACTERS: Final = 2048
 # The span has these already, or needs none.
 _OF_THE_SPAN: Final = frozenset({"event", "ts", "logger", "request_id", "trace_id"})
+# Of tracestate, by W3C Trace Context.
+_MEMBERS_MAX: Final = 32
+_MEMBER = re.compile(
+    r"(?:[a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})"
+    r"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
+)
 # The first word of a statement, and the first table it names.
 _OPERATION = re.compile(r"\s*([A-Za-z]+)")
 _TABLE = re.compile(r'\b(?:FROM|INTO|UPDATE|JOIN)\s+([\w."`]{1,100})', re.IGNORECASE)
@@ -113,7 +119,14 @@ def _context(
 
 
 def _state(text: str) -> TraceState:
-    return TraceState.from_header([text]) if text else TraceState()
+    """Return the state of the caller, none where a part of it is not as W3C has it.
+
+    Looked at here: OpenTelemetry writes a line to the log for each part that is not.
+    """
+    members = [member.strip() for member in text.split(",") if member.strip()]
+    pairs = [member.partition("=")[::2] for member in members if _MEMBER.fullmatch(member)]
+    right = len(members) == len(dict(pairs)) <= _MEMBERS_MAX
+    return TraceState(pairs if right else None)
 
 
 def _nanoseconds(at: float, trace: Trace) -> int:
