@@ -6,6 +6,7 @@ from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 from shipworthy.telemetry import Allowance, HeadRule, kept_because
 
 trace_ids = st.integers(1, 2**128 - 1)
+span_ids = st.integers(1, 2**64 - 1).map("{:016x}".format)
 ratios = st.floats(0, 1)
 
 
@@ -38,18 +39,19 @@ def test_what_is_kept_at_a_ratio_is_kept_at_a_higher_one(trace_id: int, ratio: f
         assert head(ratio).keeps(text)
 
 
-@given(trace_ids, st.booleans())
-def test_the_decision_of_a_caller_holds(trace_id: int, sampled: bool) -> None:
-    """Kept there is kept here, and not there is not here, whatever the id says."""
-    assert head().goes_on(f"{trace_id:032x}", sampled=sampled, now=1.0) == sampled
+@given(span_ids, st.booleans())
+def test_the_decision_of_a_caller_holds(span_id: str, sampled: bool) -> None:
+    """Kept there is kept here, and not there is not here, whatever the ids say."""
+    assert head().goes_on(span_id, sampled=sampled, now=1.0) == sampled
 
 
-@given(trace_ids, st.booleans())
-def test_without_trust_the_id_decides(trace_id: int, sampled: bool) -> None:
-    """The flag of a stranger changes nothing, either way."""
-    text = f"{trace_id:032x}"
+@given(span_ids, st.booleans(), ratios)
+def test_without_trust_our_own_span_decides(span_id: str, sampled: bool, ratio: float) -> None:
+    """The flag of a stranger changes nothing, either way; nor can the id of the trace, which the
+    stranger has chosen."""
+    kept = head(ratio, trusts=False).goes_on(span_id, sampled=sampled, now=1.0)
 
-    assert head(0.5, trusts=False).goes_on(text, sampled=sampled, now=1.0) == head(0.5).keeps(text)
+    assert kept == (int(span_id, 16) < round(ratio * 2**64))
 
 
 @given(st.lists(st.floats(0, 0.2), min_size=1, max_size=200), st.integers(0, 20))
@@ -58,18 +60,18 @@ def test_callers_cannot_have_all_of_their_traces_kept(gaps: list[float], asked: 
     rule, now, kept = head(0.0, asked=float(asked)), 100.0, 0
     for gap in gaps:
         now += gap
-        kept += rule.goes_on("f" * 32, sampled=True, now=now)
+        kept += rule.goes_on("0" * 16, sampled=True, now=now)
 
     assert kept <= asked * (1 + sum(gaps)) + 1e-6
 
 
-def test_beyond_the_allowance_the_id_decides() -> None:
-    """A share of what callers ask for is kept all the same."""
+def test_beyond_the_allowance_a_share_is_kept_all_the_same() -> None:
+    """By the id of our own span."""
     rule = head(0.5, asked=1.0)
 
-    assert rule.goes_on("f" * 32, sampled=True, now=1.0)
-    assert not rule.goes_on("f" * 32, sampled=True, now=1.0)
-    assert rule.goes_on("0" * 31 + "1", sampled=True, now=1.0)
+    assert rule.goes_on("f" * 16, sampled=True, now=1.0)
+    assert not rule.goes_on("f" * 16, sampled=True, now=1.0)
+    assert rule.goes_on("0" * 15 + "1", sampled=True, now=1.0)
 
 
 @given(st.lists(st.floats(0, 1e6), max_size=50), st.floats(0, 1e4))

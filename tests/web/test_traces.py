@@ -136,11 +136,13 @@ async def test_the_decision_of_a_caller_holds(traced, there, ask):
 
 async def test_strangers_cannot_have_all_they_send_kept(traced, there, ask):
     """No more than the allowance; and none for their sake where they are not trusted."""
-    few = traced(answers, ASKED_PER_SECOND="2")
-    none = traced(answers, TRUST_PARENT="false")
+    few = traced(answers, ASKED_PER_SECOND="2", SAMPLE_RATIO="1e-9")
+    none = traced(answers, TRUST_PARENT="false", SAMPLE_RATIO="1e-9")
+    # An id that would be kept at any ratio, were it for ids that strangers choose.
+    chosen = parent("01", "a" * 16 + "0" * 15 + "1")
     for _ in range(20):
-        await ask(few, "/200", headers=parent())
-        await ask(none, "/200", headers=parent())
+        await ask(few, "/200", headers=chosen)
+        await ask(none, "/200", headers=chosen)
     traced.close()
 
     assert 2 <= len(there.spans) <= 4

@@ -44,8 +44,9 @@ class HeadRule:
 
     Without a caller's trace, `ratio` of all trace ids are: the last 16 digits of the id are below
     that share of what they can be. With one, the caller's flag holds, where `trusts` says so. That
-    flag may come from a stranger, so no more than `asked_per_second` are kept because of it;
-    beyond, the id decides. For one thread at a time.
+    flag may come from a stranger, so no more than `asked_per_second` are kept because of it. Where
+    it does not hold, the id of our own span decides: that of the trace was chosen by the caller,
+    who could choose one that is kept. For one thread at a time.
     """
 
     __slots__ = ("_asked", "_bound", "_trusts")
@@ -60,11 +61,11 @@ class HeadRule:
         # Text of one length and case is in the order of its numbers.
         return trace_id[16:] < self._bound
 
-    def goes_on(self, trace_id: str, *, sampled: bool, now: float) -> bool:
-        """Decide about a trace that a caller began, and `sampled` or did not."""
+    def goes_on(self, span_id: str, *, sampled: bool, now: float) -> bool:
+        """Decide about our span in a trace that a caller began, and `sampled` or did not."""
         if not self._trusts:
-            return self.keeps(trace_id)
-        return sampled and (self._asked.spend(now) or self.keeps(trace_id))
+            return span_id < self._bound
+        return sampled and (self._asked.spend(now) or span_id < self._bound)
 
 
 def bound_of(ratio: float) -> str:

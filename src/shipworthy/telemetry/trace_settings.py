@@ -39,8 +39,8 @@ class TraceSettings:
     )
     trust_parent: bool = option(
         True,  # noqa: FBT003
-        "whether the decision of a caller holds, as its traceparent tells it; else the trace id "
-        "decides about its requests too",
+        "whether the decision of a caller holds, as its traceparent tells it; else the ratio "
+        "holds for its requests too",
     )
     asked_per_second: float = option(
         10.0,

@@ -61,7 +61,7 @@ class Traces:
         record = call.record
         if record.parent_span_id:
             record.sampled = self._head.goes_on(
-                record.trace_id, sampled=record.sampled, now=call.started
+                record.span_id, sampled=record.sampled, now=call.started
             )
         else:
             record.sampled = self._head.keeps(record.trace_id)
