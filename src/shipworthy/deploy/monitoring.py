@@ -8,6 +8,7 @@ from shipworthy.deploy.alarms import Prometheus, Unwritable, catalogue_alarms
 from shipworthy.deploy.alertmanager import alertmanager_file
 from shipworthy.deploy.compose import compose_files
 from shipworthy.deploy.grafana import dashboard_files, panel_recordings
+from shipworthy.deploy.logs import log_files
 from shipworthy.deploy.prometheus import prometheus_file, prometheus_flags
 from shipworthy.deploy.promql import range_text
 from shipworthy.deploy.rules import recorded_file, rule_files, test_files
@@ -50,6 +51,7 @@ def monitoring_files(
         **dashboard_files(panels, prometheus),
         **runbook_files(alarms),
         **compose_files(settings, retention_seconds=seconds),
+        **log_files(kept, job=settings.job),
         "README.md": _readme(settings, alarms, kept, seconds),
     }
 
@@ -120,6 +122,7 @@ before it overwrites what was changed by hand.
 | `runbooks/` | a page for each alert: what it means, where to look, what to do |
 | `dashboards/` | the boards, for Grafana |
 | `compose.yaml`, `grafana/` | Prometheus, Alertmanager and Grafana as containers that read this |
+| `logs/` | how long lines are kept: `vector.yaml` parts them, `logrotate.conf` ages them |
 
 ## Start it
 
@@ -144,7 +147,9 @@ Without containers, Prometheus needs these options, which cannot stand in its fi
 
 Prometheus keeps samples for {retention}, an option of its start (see above): as long as
 `retention.prometheus` says, and no shorter than the longest window of an alert. Alertmanager keeps
-what it sent for 5 days, as it does by itself. The whole policy:
+what it sent for 5 days, as it does by itself. Lines of the log are parted by kind by `shipworthy
+run ... | vector --config logs/vector.yaml`, and `logrotate logs/logrotate.conf`, once a day, takes away
+what is older than the policy says. The whole policy:
 
 | what | where | how long | setting | who prunes it |
 |---|---|---|---|---|
