@@ -148,7 +148,7 @@ Without containers, Prometheus needs these options, which cannot stand in its fi
 Prometheus keeps samples for {retention}, an option of its start (see above): as long as
 `retention.prometheus` says, and no shorter than the longest window of an alert. Alertmanager keeps
 what it sent for 5 days, as it does by itself. Lines of the log are parted by kind by `shipworthy
-run ... | vector --config logs/vector.yaml`, and `logrotate logs/logrotate.conf`, once a day, takes away
+run ... | vector --config logs/vector.yaml`; `logrotate logs/logrotate.conf`, once a day, takes away
 what is older than the policy says. The whole policy:
 
 | what | where | how long | setting | who prunes it |
