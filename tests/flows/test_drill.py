@@ -18,7 +18,7 @@ from flows.drilling import Cause, staged
 from shipworthy.serve import service_catalogue
 
 # Met only when something is wrong, or a machine has ten times its work.
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 # The longest window of those that are played here: of an hour, which is a minute.
 RESOLVING_SECONDS = 120.0
 
@@ -34,7 +34,7 @@ def third_of(environ: dict[str, str], today: datetime) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_alerts_arrive_and_resolve_and_panels_have_data(
     tmp_path: Path, postgres_url: str, debian: Callable[[str, str], str]
 ) -> None:
