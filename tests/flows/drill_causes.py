@@ -199,12 +199,12 @@ def _beats_taken(stage: Stage) -> None:
 
 
 def _isolate(stage: Stage) -> None:
-    answer = stage.ask("/api/breakers/drill-isolated/isolate", "POST", json={"reason": "the drill"})
+    answer = stage.ask("/api/breakers/drill-isolated/isolate", "POST", json={"because": "the drill"})
     assert answer.is_success, answer.text
 
 
 def _close(stage: Stage) -> None:
-    stage.ask("/api/breakers/drill-isolated/close", "POST", json={"reason": "the drill is over"})
+    stage.ask("/api/breakers/drill-isolated/close", "POST", json={"because": "the drill is over"})
 
 
 def _fail_quietly(stage: Stage) -> None:
