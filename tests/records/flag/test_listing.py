@@ -59,6 +59,38 @@ def test_a_row_under_one_that_is_flagged_still_does_not_come_back(small_fleet: s
         restore_flagged(small_fleet, FLAGGED, first.id)
 
 
+@pytest.mark.parametrize(
+    ("stands", "said"),
+    [
+        (
+            (
+                "CREATE UNIQUE INDEX live ON boats (name) WHERE deleted_at IS NULL",
+                "UPDATE boats SET name = (SELECT name FROM boats WHERE id = 1) WHERE id = 2",
+            ),
+            "UNIQUE constraint failed: boats.name",
+        ),
+        (
+            ("CREATE TRIGGER w BEFORE UPDATE ON boats BEGIN SELECT RAISE(ABORT, 'no'); END",),
+            "no",
+        ),
+    ],
+)
+def test_what_the_database_has_against_it_is_said_in_its_words(
+    small_fleet: sa.Engine, stands: tuple[str, ...], said: str
+):
+    """A unique value that a live row has taken, or whatever else it is; nothing was changed."""
+    _delete(small_fleet, Boat, 1)
+    (found,) = flagged_deletions(small_fleet, FLAGGED)
+    with small_fleet.begin() as connection:
+        for statement in stands:
+            connection.exec_driver_sql(statement)
+
+    with pytest.raises(FlagRestoreRefused, match=f"a row of boats cannot come back, .* {said}"):
+        restore_flagged(small_fleet, FLAGGED, found.id)
+
+    assert flagged_deletions(small_fleet, FLAGGED) == [found]
+
+
 def test_an_id_that_no_row_carries_is_refused(small_fleet: sa.Engine):
     """It is no success of nothing."""
     with pytest.raises(FlagRestoreRefused, match="no row carries the deletion nothing"):

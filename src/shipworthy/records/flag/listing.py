@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from shipworthy.context import noted
 from shipworthy.errors import Misuse
+from shipworthy.records.dialects import restore_dialect
 from shipworthy.records.flag.marks import ID_COLUMN, FlaggedTable, flagged_tables
 from shipworthy.records.refusals import RecordsRefused
 from shipworthy.records.targets import AsyncTarget, SyncTarget, run_async
@@ -103,9 +104,10 @@ def restore_flagged(target: SyncTarget, flagged: Iterable[str], id: str) -> int:
                     statement.values({names[name].column: None, ID_COLUMN: None})
                 ).rowcount
             except sa.exc.IntegrityError as error:
+                because = restore_dialect(connection.dialect.name).refusal(error)
                 raise FlagRestoreRefused(
-                    f"a row of {name} cannot come back: a live row has a unique value of it; "
-                    "change the live one, then restore again"
+                    f"a row of {name} cannot come back, the database refuses it: {because}; change "
+                    "what has its place, then restore again"
                 ) from error
         if not rows:
             raise FlagRestoreRefused(
