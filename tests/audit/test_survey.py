@@ -4,7 +4,8 @@ import pytest
 import sqlalchemy as sa
 
 from shipworthy.audit import install
-from shipworthy.audit.survey import dialect_for, is_installed, survey_trail
+from shipworthy.audit.dialects import dialect_for
+from shipworthy.audit.survey import is_installed, survey_trail
 from shipworthy.audit.tables import TABLES, VERSION, our_tables
 from shipworthy.errors import Misuse
 

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from shipworthy.audit.dialects import (
         AuditDialect,
         audit_dialect,
+        dialect_for,
         shell_delimiter,
     )
     from shipworthy.audit.exporting import ExportFilter, export, version_facts
@@ -250,6 +251,7 @@ __all__ = [
     "check_archives",
     "check_proof",
     "coverage_metrics",
+    "dialect_for",
     "erase",
     "erase_archived",
     "export",
@@ -298,7 +300,7 @@ _OFFERED = {
     "binding": ("bind", "bind_all", "look_again"),
     "cells": ("read_image", "read_key", "write_image", "write_key"),
     "coverage": ("Coverage", "TableCoverage"),
-    "dialects": ("AuditDialect", "audit_dialect", "shell_delimiter"),
+    "dialects": ("AuditDialect", "audit_dialect", "dialect_for", "shell_delimiter"),
     "installation": (
         "InstallFailed",
         "InstallOptions",

@@ -20,7 +20,7 @@ from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from shipworthy.audit.binding import look_again
 from shipworthy.audit.coverage import Coverage, coverage_of, judge_trail
-from shipworthy.audit.dialects import AuditDialect
+from shipworthy.audit.dialects import AuditDialect, dialect_for
 from shipworthy.audit.reading import connection_of
 from shipworthy.audit.script import run_text
 from shipworthy.audit.settings import AuditSettings, read_capture, write_capture
@@ -31,7 +31,7 @@ from shipworthy.audit.steps import (
     plan_release,
     plan_uninstall,
 )
-from shipworthy.audit.survey import dialect_for, survey_trail
+from shipworthy.audit.survey import survey_trail
 from shipworthy.clock import SYSTEM_CLOCK, Clock
 from shipworthy.db import (
     Outcome,

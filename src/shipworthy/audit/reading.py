@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 from typing_extensions import override
 
-from shipworthy.audit.dialects import AuditDialect, audit_dialect
+from shipworthy.audit.dialects import AuditDialect, dialect_for
 from shipworthy.audit.dialects.past import PastDialect, past_dialect
 from shipworthy.audit.model import CatalogTable, Cell, Entry, Shape, TableName
 from shipworthy.audit.shapes import read_shapes
@@ -137,9 +137,7 @@ class TrailReader:
 
     def __init__(self, connection: sa.Connection, *, snapshot: bool = False) -> None:
         name = connection.dialect.name
-        audit, past = audit_dialect(name), past_dialect(name)
-        if audit is None or past is None:
-            raise TrailMissing(f"there is no trail on {name}; it is on SQLite, PostgreSQL, MariaDB")
+        audit, past = dialect_for(name), past_dialect(name)
         if snapshot:
             past.begin_snapshot(connection)
         if not sa.inspect(connection).has_table(SHAPES.name):

@@ -13,11 +13,11 @@ from typing import Any, Final, final
 import sqlalchemy as sa
 
 from shipworthy.audit.cells import read_image, read_key, write_key
-from shipworthy.audit.dialects import AuditDialect
+from shipworthy.audit.dialects import AuditDialect, dialect_for
 from shipworthy.audit.model import OPERATIONS, CatalogTable, Cell, Shape, TableName
 from shipworthy.audit.reading import TOO_LONG, naming_entry
 from shipworthy.audit.shapes import read_shapes
-from shipworthy.audit.survey import dialect_for, is_installed
+from shipworthy.audit.survey import is_installed
 from shipworthy.audit.tables import CONTEXTS, ENTRIES, PERSONAL
 from shipworthy.errors import Misuse
 

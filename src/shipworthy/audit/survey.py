@@ -3,20 +3,9 @@
 import sqlalchemy as sa
 
 from shipworthy.audit.coverage import TrailSurvey
-from shipworthy.audit.dialects import AuditDialect, audit_dialect
+from shipworthy.audit.dialects import AuditDialect
 from shipworthy.audit.shapes import read_noted
 from shipworthy.audit.tables import BASE_FACT, META, SETTINGS_FACT, SHAPES, VERSION_FACT, our_tables
-from shipworthy.errors import Misuse
-
-
-def dialect_for(name: str) -> AuditDialect:
-    """Return the dialect that SQLAlchemy calls `name`; raises `Misuse` for one without a trail."""
-    found = audit_dialect(name)
-    if found is None:
-        raise Misuse(
-            f"{name} is not known here; the trail is kept on PostgreSQL, MariaDB and SQLite"
-        )
-    return found
 
 
 def survey_trail(connection: sa.Connection, dialect: AuditDialect) -> TrailSurvey:

@@ -3,6 +3,7 @@
 import pytest
 
 from shipworthy.audit.dialects.past import past_dialect
+from shipworthy.errors import Misuse
 
 
 @pytest.mark.parametrize(
@@ -17,4 +18,5 @@ def test_each_database_with_a_trail_can_be_looked_back_at(name, numbers_stay, in
 
 def test_another_database_has_no_past():
     """Nothing is guessed."""
-    assert past_dialect("oracle") is None
+    with pytest.raises(Misuse, match="oracle is not known here"):
+        past_dialect("oracle")

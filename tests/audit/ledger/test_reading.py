@@ -93,5 +93,5 @@ def test_an_entry_is_about_as_large_as_its_images(sqlite_trail):
 def test_a_database_without_a_trail_is_refused_by_its_name():
     """With those that have one."""
     engine = sa.create_mock_engine("oracle+oracledb://", lambda *_: None)
-    with pytest.raises(Misuse, match="no trail in 'oracle'; there is one in SQLite"):
+    with pytest.raises(Misuse, match="oracle is not known here; the trail is kept on"):
         reader_for(engine)

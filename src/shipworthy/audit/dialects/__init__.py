@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol, final
 import sqlalchemy as sa
 
 from shipworthy.audit.model import Catalog, CatalogTable, Cell, Context, Shape, TableName
+from shipworthy.errors import Misuse
 
 
 @final
@@ -193,6 +194,16 @@ def audit_dialect(name: str) -> AuditDialect | None:
         return None
     dialect: AuditDialect = getattr(import_module(found[0]), found[1])
     return dialect
+
+
+def dialect_for(name: str) -> AuditDialect:
+    """Return the dialect that SQLAlchemy calls `name`; raises `Misuse` for one without a trail."""
+    found = audit_dialect(name)
+    if found is None:
+        raise Misuse(
+            f"{name} is not known here; the trail is kept on PostgreSQL, MariaDB and SQLite"
+        )
+    return found
 
 
 def shell_delimiter(name: str) -> str:

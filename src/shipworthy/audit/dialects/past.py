@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 import sqlalchemy as sa
 
+from shipworthy.audit.dialects import dialect_for
 from shipworthy.audit.model import CatalogTable, Cell
 
 
@@ -82,10 +83,9 @@ _MODULES: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 
-def past_dialect(name: str) -> PastDialect | None:
-    """Return the dialect that SQLAlchemy calls `name`, None for one that has no trail here."""
-    found = _MODULES.get(name)
-    if found is None:
-        return None
-    dialect: PastDialect = getattr(import_module(found[0]), found[1])
+def past_dialect(name: str) -> PastDialect:
+    """Return the dialect that SQLAlchemy calls `name`; raises `Misuse` for one without a trail."""
+    dialect_for(name)
+    module, attribute = _MODULES[name]
+    dialect: PastDialect = getattr(import_module(module), attribute)
     return dialect

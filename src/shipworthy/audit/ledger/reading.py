@@ -16,11 +16,10 @@ from shipworthy.audit.cells import (
     commitment,
     hexadecimal,
 )
-from shipworthy.audit.dialects import AuditDialect, audit_dialect
+from shipworthy.audit.dialects import AuditDialect, dialect_for
 from shipworthy.audit.ledger.batch import Place
 from shipworthy.audit.ledger.merkle import leaf_hash
 from shipworthy.audit.tables import CONTEXTS, ENTRIES, PERSONAL
-from shipworthy.errors import Misuse
 
 # A parameter each; every database takes so many.
 _AT_ONCE: Final = 500
@@ -148,11 +147,7 @@ def _with_contexts(connection: sa.Connection, rows: Sequence[Row]) -> list[Row]:
 
 def reader_for(connection: sa.Connection | sa.Engine) -> SealReader:
     """Return the reader for the connected database; raises `Misuse` for one without a trail."""
-    name = connection.dialect.name
-    dialect = audit_dialect(name)
-    if dialect is None:
-        raise Misuse(f"there is no trail in '{name}'; there is one in SQLite, PostgreSQL, MariaDB")
-    return SealReader(dialect)
+    return SealReader(dialect_for(connection.dialect.name))
 
 
 def personal_cells(

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, final
 import sqlalchemy as sa
 
 from shipworthy.audit.cells import read_image, read_key, write_key
-from shipworthy.audit.dialects import AuditDialect, audit_dialect
+from shipworthy.audit.dialects import AuditDialect, dialect_for
 from shipworthy.audit.dialects.past import PastDialect, past_dialect
 from shipworthy.audit.ledger.findings import SHOWN_FINDINGS
 from shipworthy.audit.ledger.replay import GONE, RowState, SeenCell, replayed
@@ -92,9 +92,7 @@ def reconcile(
     damaged, and what the database raises.
     """
     name = engine.dialect.name
-    dialect, past = audit_dialect(name), past_dialect(name)
-    if dialect is None or past is None:
-        raise Misuse(f"there is no trail in '{name}'; there is one in SQLite, PostgreSQL, MariaDB")
+    dialect, past = dialect_for(name), past_dialect(name)
     report, counted = ReconcileReport(), dict[int, int]()
     with engine.connect() as connection:
         past.begin_snapshot(connection)

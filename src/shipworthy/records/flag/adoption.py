@@ -16,7 +16,7 @@ from typing import Any, Final, final
 import sqlalchemy as sa
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
-from shipworthy.audit import CatalogTable, CatalogUnique, TableName, audit_dialect
+from shipworthy.audit import CatalogTable, CatalogUnique, TableName, dialect_for
 from shipworthy.db import (
     BackfillProgress,
     MigrationDialect,
@@ -254,9 +254,7 @@ def _survey(
             f"deletion, as in flag = ['{name}.deleted_at']"
         )
     inspector = sa.inspect(connection)
-    dialect = audit_dialect(connection.dialect.name)
-    if dialect is None:
-        raise Misuse(f"{connection.dialect.name} is not known here")
+    dialect = dialect_for(connection.dialect.name)
     place = inspector.default_schema_name or ""
     tables = {
         str(it): _placed(table, place)
