@@ -139,10 +139,12 @@ def test_misuse_of_the_command_line_is_exit_two(refused: Refused) -> None:
 def test_settings_that_cannot_be_used_are_exit_78(
     refused: Refused, settings: str, sentences: list[str]
 ) -> None:
-    """Starting again would not help, so an orchestrator must not try. All is said at once."""
+    """Starting again would not help, so an orchestrator must not try. All is said, and once."""
     code, said = refused("shop:app", settings=settings)
 
     assert code == 78
+    lines = said.splitlines()
+    assert len(set(lines)) == len(lines), said
     assert all(sentence in said for sentence in sentences), said
     assert "Traceback" not in said
 

@@ -275,7 +275,7 @@ def _say(error: Exception, code: Exit) -> int:
 
 def _refuse_impossible(settings: Loaded) -> None:
     """Raise `SettingsInvalid` for what this environment refuses, and for what cannot work."""
-    problems = [*settings.refusals(), *settings.of(LifecycleSettings).rule.problems()]
+    problems = settings.refusals()
     serve = settings.of(ServeSettings)
     if bool(serve.tls_cert) != bool(serve.tls_key):
         given, missing = ("tls_cert", "tls_key") if serve.tls_cert else ("tls_key", "tls_cert")
