@@ -132,12 +132,14 @@ def _tell(began: float, what: str, causes: Any, stage: Any) -> None:
 
 
 def _summary(catalogue: Any, told: Any, queries: Any, panels: Any, charts: Any) -> str:
+    from flows.drill_causes import receiver_of
+
     ours = {name: one for name, one in told.items() if name in catalogue.alerts}
     arrived = [one for one in ours.values() if one.arrived]
     right = [
         name
         for name, one in ours.items()
-        if one.arrived and one.receiver == str(catalogue.alerts[name].urgency)
+        if one.arrived and one.receiver == receiver_of(name, catalogue)
     ]
     resolved = [one for one in arrived if one.resolved]
     shown = [one for one in queries if one.samples]
@@ -165,6 +167,8 @@ def _alike(panels: Any) -> str:
 
 
 def _alerts(catalogue: Any, told: Any, other: dict[str, str]) -> str:
+    from flows.drill_causes import receiver_of
+
     rows = [
         "| alert | cause | fired after | arrived at | after | resolved after | what it said |",
         "|---|---|---|---|---|---|---|",
@@ -173,7 +177,7 @@ def _alerts(catalogue: Any, told: Any, other: dict[str, str]) -> str:
         if not one.arrived:
             rows.append(f"| {name} | {one.cause} | - | **did not arrive** | - | - | - |")
             continue
-        right = name not in catalogue.alerts or one.receiver == str(catalogue.alerts[name].urgency)
+        right = one.receiver == receiver_of(name, catalogue)
         resolved = f"{one.resolved - one.ended:.0f} s" if one.resolved else "**it did not**"
         if one.endless and not one.resolved:
             resolved = "not in the drill: its window is half a day here"

@@ -16,6 +16,7 @@ from websockets.sync.client import connect
 from flows.drill_neighbours import ALERTMANAGER, INSTANCE
 from flows.drilling import Cause, Stage
 from shipworthy.audit.tables import BATCHES, ENTRIES
+from shipworthy.events import Catalogue
 from shipworthy.faults import POSTGRES_COMMIT, Cut, Refuse, Silence
 
 
@@ -210,12 +211,15 @@ def _close(stage: Stage) -> None:
 
 
 def _fail_quietly(stage: Stage) -> None:
-    """Fail a hundred times, each of them late, and then leave the service alone."""
+    """Fail a hundred times and more, each of them late, and then leave the service alone."""
 
-    def some() -> None:
-        for _ in range(4):
+    def some(times: int = 5) -> None:
+        for _ in range(times):
             stage.get("/drill/raise", seconds=1)
 
+    some(1)
+    # What is counted when it is first seen has not grown: so it is seen before.
+    time.sleep(5)
     threads = [threading.Thread(target=some) for _ in range(30)]
     for thread in threads:
         thread.start()
@@ -628,6 +632,15 @@ CAUSES: Final = (
         after=_ready_again,
     ),
 )
+# Who is told of the alerts about the watching itself, which no catalogue has.
+WATCHING: Final = {
+    "AllTargetsDown": "page",
+    "NotificationsNotDelivered": "page",
+    "NotificationsNotSent": "page",
+    "PageUnanswered": "escalation",
+    "RulesFailing": "page",
+    "TargetDown": "ticket",
+}
 EVERY: Final = (FORGOTTEN, QUIET, UNANSWERED, TARDY, *CAUSES)
 
 _GROUP = "it takes a control group with a limit of its own, which a drill on any machine has not"
@@ -639,3 +652,8 @@ NOT_PROVOKED: Final = {
     "TrailUnwatched": "it is about a day without a look, which is 24 minutes here",
     "HistoryNotKept": "the minutes it counts are those of the clock: five of them are no 15 s",
 }
+
+
+def receiver_of(name: str, catalogue: Catalogue) -> str:
+    """Return who is to be told of an alert."""
+    return WATCHING.get(name) or str(catalogue.alerts[name].urgency)

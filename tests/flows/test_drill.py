@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.drill_causes import CAUSES, EVERY, NOT_PROVOKED, TRAFFIC
+from flows.drill_causes import CAUSES, EVERY, NOT_PROVOKED, TRAFFIC, receiver_of
 from flows.drill_compared import asked, recomputed
 from flows.drilling import Cause, staged
 from shipworthy.serve import service_catalogue
@@ -51,8 +51,7 @@ def test_alerts_arrive_and_resolve_and_panels_have_data(
         told = {name: stage.ears.told[name] for name in names}
         assert [name for name in names if not told[name].arrived] == []
         assert {name: told[name].receiver for name in names} == {
-            name: str(catalogue.alerts[name].urgency) if name in catalogue.alerts else "page"
-            for name in names
+            name: receiver_of(name, catalogue) for name in names
         }
         stage.until_resolved(names, RESOLVING_SECONDS)
         assert [name for name in names if not told[name].resolved] == []
