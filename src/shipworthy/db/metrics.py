@@ -21,6 +21,14 @@ CAPACITY = Metric(
     "shipworthy_pool_capacity", "gauge", "Connections a pool may open at most.", _LABELS
 )
 IN_USE = Metric("shipworthy_pool_in_use", "gauge", "Connections that are out.", _LABELS)
+USED = Metric(
+    "shipworthy_pool_used_ratio",
+    "gauge",
+    "The share of its connections that are out, in the process where it is largest: a pool is of "
+    "one process, and another one's free connections help nobody there.",
+    _LABELS,
+    fold="max",
+)
 WAITING = Metric("shipworthy_pool_waiting", "gauge", "Callers that wait for one.", _LABELS)
 CHECKOUTS = Metric(
     "shipworthy_pool_checkouts_total", "counter", "Times a connection was asked for.", _LABELS
@@ -84,6 +92,7 @@ def db_metrics() -> tuple[tuple[Metric, Reading], ...]:
     return (
         (CAPACITY, _reading(lambda it: it.capacity)),
         (IN_USE, _reading(lambda it: it.in_use)),
+        (USED, _reading(lambda it: it.in_use / it.capacity if it.capacity else None)),
         (WAITING, _reading(lambda it: it.waiting)),
         (CHECKOUTS, _reading(lambda it: it.checkouts)),
         (WAITS, _reading(lambda it: it.waits)),

@@ -15,6 +15,7 @@ from shipworthy.db.metrics import (
     STARVATIONS,
     TIMEOUTS,
     UNANSWERED,
+    USED,
     WAIT_SECONDS,
     WAITING,
     WAITS,
@@ -41,7 +42,7 @@ def _each(metric: Metric) -> Selection:
     return Selection(metric=metric, by=("engine",))
 
 
-_USED: Final = Combined(Value(_each(IN_USE)), "/", Value(_each(CAPACITY)))
+_USED: Final = Value(_each(USED))
 _RERUNS: Final = Selection(metric=RERUNS)
 _LOST: Final = Selection(metric=COMMITS, where={"resolution": "lost"})
 _REFUSED_FOR_GOOD: Final = Combined(
@@ -62,7 +63,8 @@ DB_PANELS: Final = (
     ),
     Panel(
         title="Share of connections in use",
-        help="At 100 % the next caller waits until one comes back.",
+        help="In the process where it is largest. At 100 % the next caller there waits until one "
+        "comes back.",
         board=Board.DATABASE,
         shows=(("{engine}", _USED),),
         unit="ratio",
@@ -133,7 +135,7 @@ DB_ALERTS: Final = (
         ),
         for_seconds=120,
         urgency=Urgency.PAGE,
-        summary="{value} of the connections of {engine} are in use, and callers wait",
+        summary="{value} of the connections of {engine} in a process are in use, and callers wait",
         cause="Requests keep connections for longer than usual, because the database is slow or "
         "because they do something else meanwhile; or there is more work than connections.",
         look="`GET /api/databases` names who holds connections and the line that took each. The "
