@@ -12,6 +12,9 @@ samples that Prometheus has scraped, at the same instants, over the whole drill 
 in it. *Charted*: what the service itself answers (`/api/series`) from what it has remembered, under
 steady traffic, over windows of a minute. The two have then looked at different moments, up to a
 second apart, so one agrees that lies within 1 % of what Prometheus has within a second and a half.
+Two kinds of panels cannot be compared in that way: ages that begin at 0 again each second, and
+windows longer than the drill, in which each of the two lacks what a label set had counted before it
+first saw it. Recomputed, they can.
 """
 
 import subprocess
