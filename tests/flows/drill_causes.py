@@ -605,8 +605,14 @@ CAUSES: Final = (
         press=_get("/drill/stand", seconds=0.5),
     ),
     Cause(
-        name="a handler stands in the loop",
-        alerts=("EventLoopBlocked", "HealthCheckStale"),
+        name="a handler stands in the loop again and again",
+        alerts=("EventLoopBlocked",),
+        alone=True,
+        press=_get("/drill/stand", seconds=3),
+    ),
+    Cause(
+        name="a handler stands in the loop for long",
+        alerts=("HealthCheckStale",),
         alone=True,
         press=_get("/drill/stand", seconds=25),
     ),
