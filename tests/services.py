@@ -221,6 +221,11 @@ BEGIN
     OR EXISTS (SELECT FROM pg_foreign_data_wrapper)
     OR EXISTS (SELECT FROM pg_largeobject_metadata)
     OR EXISTS (SELECT FROM pg_default_acl)
+    OR EXISTS (
+      -- What the server has itself, and a test granted or took away.
+      SELECT FROM pg_proc f WHERE f.oid < 16384 AND f.proacl IS NOT NULL AND NOT EXISTS (
+        SELECT FROM pg_init_privs i
+          WHERE i.classoid = 'pg_proc'::regclass AND i.objoid = f.oid AND i.initprivs = f.proacl))
     OR EXISTS (SELECT FROM pg_prepared_xacts WHERE database = current_database())
     OR EXISTS (SELECT FROM pg_replication_slots WHERE database = current_database())
     OR EXISTS (

@@ -129,6 +129,7 @@ def test_a_server_of_our_own_is_started_where_none_is_found(monkeypatch, service
         "CREATE EXTENSION pgcrypto",
         "GRANT CREATE ON DATABASE {name} TO PUBLIC",
         "SELECT lo_create(0)",
+        "REVOKE EXECUTE ON FUNCTION pg_control_checkpoint() FROM PUBLIC",
     ],
 )
 def test_a_database_with_more_than_schemas_in_it_serves_once(postgres_server, more):
