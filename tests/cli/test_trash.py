@@ -1,7 +1,7 @@
 """`shipworthy trash`: what people see of a deletion, and how they put it back."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,25 +9,22 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner, Result
 
+from records.conftest import prepared, ready_engine
 from records.shop import Model, everything, fill, run, write_log
-from shipworthy.audit import add_tables, install
 from shipworthy.cli import app
-from shipworthy.records import TABLES
 
 Call = Callable[..., Result]
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> sa.Engine:
-    """The business on SQLite, without its first client."""
-    engine = sa.create_engine(f"sqlite:///{tmp_path / 'app.db'}")
-    sa.event.listen(engine, "connect", lambda raw, _: raw.execute("PRAGMA foreign_keys = ON"))
-    with engine.begin() as connection:
-        Model.metadata.create_all(connection)
-        add_tables(TABLES)
-        install(connection, say=lambda _: None)
-        fill(connection)
-    return engine
+def shop(tmp_path: Path) -> Iterator[sa.Engine]:
+    """The business on SQLite."""
+    engine = ready_engine(f"sqlite:///{tmp_path / 'app.db'}")
+    with prepared(engine, Model.metadata):
+        with engine.begin() as connection:
+            fill(connection)
+        yield engine
+    engine.dispose()
 
 
 @pytest.fixture

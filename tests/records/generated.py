@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from shipworthy.audit import add_tables, audit_dialect, install
+from shipworthy.audit import add_tables, audit_dialect, bind, install
 from shipworthy.records import TABLES
 
 Draw = Callable[[random.Random], Any]
@@ -157,6 +157,9 @@ class World:
 def make_world(engine: sa.Engine, draw: random.Random) -> World:
     """Make tables, rows and their trail."""
     world = World(engine, [])
+    if world.dialect == "sqlite":
+        # Else those of a millisecond are one transaction there, and a seed not the same twice.
+        bind(engine, service="made")
     _make_tables(world, draw)
     with engine.begin() as connection:
         for statement in _ddl(world):

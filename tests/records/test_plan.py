@@ -163,6 +163,15 @@ def test_what_refers_to_a_blocked_row_drops_out_with_it() -> None:
     assert [(one.seq, one.what) for one in found] == [(2, 't ["1"]'), (3, 't ["2"]')]
 
 
+def test_what_is_back_already_does_not_drop_out() -> None:
+    """Nor what refers to it: whoever has the place of its parent now, it is there."""
+    links = [RowLink(child=2, parent=1, name="a"), RowLink(child=3, parent=2, name="a")]
+    (back,) = judge_row(SAME, 2, '["2"]', IMAGE, Surroundings(same_key=IMAGE))
+    blocked = judge_parent(1, "t", '["1"]', "x", 0)
+
+    assert drop_out([blocked, back], links, lambda number: ("t", f'["{number}"]')) == []
+
+
 def test_a_table_as_it_was_needs_no_translation() -> None:
     """A renamed, lost or generated column does."""
     assert SAME.is_same

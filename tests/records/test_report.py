@@ -29,14 +29,20 @@ def obstacle(kind: ObstacleKind, seq: int = 1) -> Obstacle:
 
 
 def plan(
-    *obstacles: Obstacle, needs: tuple[int, ...] = (), needs_suffice: bool = False
+    *obstacles: Obstacle,
+    relinking: int = 0,
+    needs: tuple[int, ...] = (),
+    needs_suffice: bool = False,
 ) -> RestorePlan:
     blocked = {one.seq for one in obstacles if one.blocks}
+    there = {one.seq for one in obstacles if one.kind is ObstacleKind.ALREADY_BACK}
     return RestorePlan(
         deletion=DELETION,
         rows=10,
         relinks=0,
         blocked=len(blocked),
+        returning=10 - len(blocked) - len(there),
+        relinking=relinking,
         obstacles=obstacles,
         needs=needs,
         needs_suffice=needs_suffice,
@@ -60,6 +66,18 @@ def test_offers_are_what_would_do_something() -> None:
     assert plan(*blocked).offers == ()
     assert plan(*blocked, needs=(9,), needs_suffice=True).offers == ("with-needs",)
     assert plan(*blocked, needs=(9,)).offers == ()
+    # Of the others nothing is gone: there is nothing to do without the conflicts.
+    there = [obstacle(ObstacleKind.ALREADY_BACK, seq) for seq in range(3, 10)]
+    assert plan(*blocked[:3], *there).offers == ()
+    assert plan(*blocked[:3], *there, relinking=1).offers == ("without-conflicts",)
+    assert plan(*there).offers == ("all",)
+
+
+def test_what_does_not_come_back_loses_nothing() -> None:
+    """A row whose column was dropped, and whose key is taken besides."""
+    dropped = [obstacle(ObstacleKind.COLUMN_DROPPED, seq) for seq in (1, 2)]
+    found = plan(*dropped, obstacle(ObstacleKind.KEY_TAKEN, 1))
+    assert (found.losses, found.lossy) == (1, (dropped[1],))
 
 
 def test_of_obstacles_alike_the_first_are_told_and_the_rest_counted() -> None:

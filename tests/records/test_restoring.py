@@ -180,6 +180,25 @@ def test_without_conflicts_the_others_come_back_and_the_rest_may_follow(shop: sa
     assert everything(shop) == before
 
 
+def test_where_the_others_are_there_already_nothing_is_offered(shop: sa.Engine) -> None:
+    """One row was put back by hand, and the key of the other is a stranger's."""
+    link = "INSERT INTO task_labels VALUES (200, 3)"
+    run(shop, "INSERT INTO labels VALUES (3, 'green')", link)
+    run(shop, "DELETE FROM labels WHERE id = 3")
+    run(shop, "INSERT INTO labels VALUES (3, 'stranger')", link)
+    (deletion,) = deletions(shop)
+    before = everything(shop)
+
+    plan = plan_restore(shop, deletion.id)
+
+    assert kinds(plan) == [ObstacleKind.ALREADY_BACK, ObstacleKind.KEY_TAKEN]
+    assert (plan.rows, plan.blocked, plan.returning, plan.offers) == (2, 1, 0, ())
+    for mode in ("all", "without-conflicts"):
+        with pytest.raises(RestoreRefused, match="`shipworthy trash plan"):
+            restore(shop, deletion.id, mode=mode)
+    assert everything(shop) == before
+
+
 def test_a_link_that_was_set_anew_is_kept(shop: sa.Engine) -> None:
     """SD-76: the note belongs to another project now, and stays there."""
     run(shop, "DELETE FROM projects WHERE id = 10")

@@ -82,6 +82,25 @@ def test_a_trigger_of_the_application_that_changes_a_row_is_found(shop: sa.Engin
     assert (1, "RED") in everything(shop)["labels"]
 
 
+def test_who_leaves_conflicts_out_is_told_of_the_losses_of_the_others(shop: sa.Engine) -> None:
+    """A label of a task that is gone stays out; that the other is changed must be accepted."""
+    run(shop, "DELETE FROM labels WHERE id = 1")
+    run(shop, "DELETE FROM tasks WHERE id = 200")
+    run(
+        shop,
+        "CREATE TRIGGER shout AFTER INSERT ON labels BEGIN"
+        " UPDATE labels SET name = 'RED' WHERE id = NEW.id; END",
+        "CREATE TRIGGER shout_again AFTER UPDATE ON labels WHEN NEW.name <> 'RED' BEGIN"
+        " UPDATE labels SET name = 'RED' WHERE id = NEW.id; END",
+    )
+    label = deletions(shop)[1]
+
+    with pytest.raises(RestoreRefused, match=r"1 of the 3 rows .* another name.*--accept-losses"):
+        restore(shop, label.id, mode="without-conflicts")
+    done = restore(shop, label.id, mode="without-conflicts", accept_losses=True)
+    assert (done.rows, done.left) == (2, 1)
+
+
 def test_a_database_that_refused_a_delete_still_refuses_it(shop: sa.Engine) -> None:
     """SD-78: the trail changes no answer of the database."""
     run(shop, "CREATE TABLE bills (id INTEGER PRIMARY KEY, client_id INTEGER REFERENCES clients)")

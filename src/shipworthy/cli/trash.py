@@ -154,7 +154,7 @@ def plan(
     if as_json:
         print_json(found.facts())
     else:
-        print(f"{found.rows - found.blocked:,} of {found.rows:,} rows would come back")
+        print(f"{found.returning:,} of {found.rows:,} rows would come back")
         print_sentences(found.sentences())
         print_sentences(f"also changed then, and left as it is: {it}" for it in found.also_changed)
         offers = " or ".join(f"--mode {offer}" for offer in found.offers)

@@ -4,7 +4,7 @@ The present is told as facts (`Surroundings`); who reads them is `present`. What
 can know, its checks and the application's triggers, is found by the proof (`prove`).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, final
@@ -262,18 +262,20 @@ def judge_relink(
 
 
 def drop_out(
-    obstacles: Iterable[Obstacle],
+    obstacles: Collection[Obstacle],
     links: Sequence[RowLink],
     named: Callable[[int], tuple[str, str | None]],
 ) -> list[Obstacle]:
     """Return the obstacles of rows that have none of their own, but need a row that has one.
 
-    `named` gives the table and the key of a row.
+    A row that is back already needs none. `named` gives the table and the key of a row.
     """
     blocked = {obstacle.seq for obstacle in obstacles if obstacle.blocks}
-    dragged = dependents(blocked, links)
+    back = {one.seq for one in obstacles if one.kind is ObstacleKind.ALREADY_BACK}
+    needs = [link for link in links if link.child not in back]
+    dragged = dependents(blocked, needs)
     lost = blocked | dragged
-    parents = {link.child: link.parent for link in links if link.parent in lost}
+    parents = {link.child: link.parent for link in needs if link.parent in lost}
     found = []
     for seq in sorted(dragged):
         table, key = named(seq)

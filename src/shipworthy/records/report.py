@@ -46,16 +46,20 @@ def obstacle_sentence(obstacle: Obstacle) -> str:
 class RestorePlan:
     """What a restore of a deletion would do, and what stands in its way.
 
-    `rows` are still gone and could come back; `blocked` of them cannot. `needs` are deletions to
-    restore before, in order; `needs_suffice` says that nothing else blocks then. `proven` says that
-    the database was asked, in a transaction that was taken back; else it is what can be read.
-    `also_changed` are rows that the transaction changed besides, the first ones; they are left.
+    Of the `rows` that were not restored yet `blocked` cannot come back and `returning` would; the
+    others are there already. Of the lost links, `relinks`, `relinking` would be set again. `needs`
+    are deletions to restore before, in order; `needs_suffice` says that nothing else blocks then.
+    `proven` says that the database was asked, in a transaction that was taken back; else it is what
+    can be read. `also_changed` are rows that the transaction changed besides, the first ones; they
+    are left.
     """
 
     deletion: Deletion
     rows: int
     relinks: int
     blocked: int
+    returning: int
+    relinking: int
     obstacles: tuple[Obstacle, ...]
     needs: tuple[int, ...] = ()
     needs_suffice: bool = False
@@ -65,7 +69,13 @@ class RestorePlan:
     @property
     def losses(self) -> int:
         """How many rows come back other than they were."""
-        return len({one.seq for one in self.obstacles if one.loses})
+        return len({one.seq for one in self.lossy})
+
+    @property
+    def lossy(self) -> tuple[Obstacle, ...]:
+        """What the rows that come back lose."""
+        blocked = {one.seq for one in self.obstacles if one.blocks}
+        return tuple(one for one in self.obstacles if one.loses and one.seq not in blocked)
 
     @property
     def offers(self) -> tuple[RestoreMode, ...]:
@@ -73,7 +83,7 @@ class RestorePlan:
         offered: list[RestoreMode] = []
         if not self.blocked:
             offered.append("all")
-        elif self.blocked < self.rows:
+        elif self.returning or self.relinking:
             offered.append("without-conflicts")
         if self.needs and self.needs_suffice:
             offered.append("with-needs")
@@ -90,6 +100,8 @@ class RestorePlan:
             "rows": self.rows,
             "relinks": self.relinks,
             "blocked": self.blocked,
+            "returning": self.returning,
+            "relinking": self.relinking,
             "losses": self.losses,
             "offers": list(self.offers),
             "needs": list(self.needs),

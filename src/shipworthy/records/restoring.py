@@ -108,21 +108,12 @@ def _restore_open(
             )
         )
         survey = survey_deletion(connection, deletion)
-    plan = _plan(survey, survey.obstacles)
-    if plan.blocked and mode != "without-conflicts":
-        raise _refused(plan, mode)
-    if plan.losses and not accept_losses:
-        raise _refused(plan, mode)
-    chosen = _free(survey, survey.obstacles)
-    done = carry_out(connection, survey, chosen)
+    _must_allow(_plan(survey, survey.obstacles), mode, accept_losses=accept_losses)
+    done = carry_out(connection, survey, _free(survey, survey.obstacles))
     obstacles = (*survey.obstacles, *done.obstacles)
-    plan = _plan(survey, obstacles)
-    if (plan.blocked and mode != "without-conflicts") or (plan.losses and not accept_losses):
-        raise _refused(plan, mode)
+    _must_allow(_plan(survey, obstacles), mode, accept_losses=accept_losses)
     back = {one.seq for one in survey.obstacles if one.kind is ObstacleKind.ALREADY_BACK}
     left = [seq for seq in survey.rows if seq not in done.rows and seq not in back]
-    if not done.rows and not done.relinks and left:
-        raise _refused(plan, mode)
     keep_left_out(connection, deletion, left)
     state = DeletionState.PARTLY_RESTORED if left else DeletionState.RESTORED
     change_state(connection, deletion, state, rows=len(done.rows))
@@ -206,11 +197,15 @@ def _plan(
     needs_suffice: bool = False,
 ) -> RestorePlan:
     blocked = {one.seq for one in obstacles if one.blocks and one.seq in survey.rows}
+    free = _free(survey, obstacles)
+    returning = len(free & survey.rows.keys())
     return RestorePlan(
         deletion=survey.deletion,
         rows=len(survey.rows),
         relinks=len(survey.relinks),
         blocked=len(blocked),
+        returning=returning,
+        relinking=len(free) - returning,
         obstacles=tuple(obstacles),
         needs=tuple(_needs(obstacles, ())) if needs is None else needs,
         needs_suffice=needs_suffice,
@@ -219,10 +214,29 @@ def _plan(
     )
 
 
-def _refused(plan: RestorePlan, mode: RestoreMode) -> RestoreRefused:
-    first = next((one for one in plan.obstacles if one.blocks), None) or next(
-        one for one in plan.obstacles if one.loses
-    )
+def _must_allow(plan: RestorePlan, mode: RestoreMode, *, accept_losses: bool) -> None:
+    """Raise `RestoreRefused` where rows are blocked and `mode` cannot do without, or for a loss."""
+    number = plan.deletion.id
+    if plan.blocked and (mode != "without-conflicts" or mode not in plan.offers):
+        first = next(one for one in plan.obstacles if one.blocks)
+        raise _refused(
+            plan,
+            first,
+            f"{plan.blocked:,} of the {plan.rows:,} rows of deletion {number} cannot come back; "
+            f"the first: {obstacle_sentence(first)}; {_advice(plan, mode)}",
+        )
+    if plan.losses and not accept_losses:
+        first = plan.lossy[0]
+        raise _refused(
+            plan,
+            first,
+            f"{plan.losses:,} of the {plan.rows:,} rows of deletion {number} would come back other "
+            f"than they were; the first: {obstacle_sentence(first)}; restore it with accept_losses "
+            "(--accept-losses) if that will do",
+        )
+
+
+def _refused(plan: RestorePlan, first: Obstacle, sentence: str) -> RestoreRefused:
     count_refused(first.kind.value)
     emit(
         RestoreRejected,
@@ -230,18 +244,6 @@ def _refused(plan: RestorePlan, mode: RestoreMode) -> RestoreRefused:
         obstacle=first.kind.value,
         obstacles=len(plan.obstacles),
     )
-    number = plan.deletion.id
-    if plan.blocked:
-        sentence = (
-            f"{plan.blocked:,} of the {plan.rows:,} rows of deletion {number} cannot come back; "
-            f"the first: {obstacle_sentence(first)}; {_advice(plan, mode)}"
-        )
-    else:
-        sentence = (
-            f"{plan.losses:,} of the {plan.rows:,} rows of deletion {number} would come back other "
-            f"than they were; the first: {obstacle_sentence(first)}; restore it with accept_losses "
-            "(--accept-losses) if that will do"
-        )
     return RestoreRefused(plan, sentence)
 
 
@@ -249,6 +251,6 @@ def _advice(plan: RestorePlan, mode: RestoreMode) -> str:
     if plan.needs and mode != "with-needs":
         numbers = ", ".join(map(str, plan.needs))
         return f"--mode with-needs restores deletion {numbers} before it"
-    if plan.blocked < plan.rows and mode != "without-conflicts":
+    if mode != "without-conflicts" and "without-conflicts" in plan.offers:
         return "--mode without-conflicts restores the others"
     return f"`shipworthy trash plan {plan.deletion.id}` says more"
