@@ -10,8 +10,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from shipworthy.audit import add_tables, audit_dialect, bind, install
-from shipworthy.records import TABLES
+from shipworthy.audit import AuditDialect, Image, add_tables, audit_dialect, bind, install
+from shipworthy.records import TABLES, deletions, purge
 
 Draw = Callable[[random.Random], Any]
 
@@ -137,21 +137,30 @@ class World:
 
     engine: sa.Engine
     tables: list[Made]
+    # Every row as it was before anything was deleted, by its table.
+    filled: dict[str, list[Image]] = field(default_factory=dict)
 
     @property
     def dialect(self) -> str:
         return "mariadb" if self.engine.dialect.name == "mysql" else self.engine.dialect.name
 
-    def dump(self) -> dict[str, list[str]]:
+    @property
+    def trail(self) -> AuditDialect:
+        found = audit_dialect(self.engine.dialect.name)
+        assert found is not None
+        return found
+
+    def images(self, connection: sa.Connection) -> dict[str, list[Image]]:
         """Return every row, as the engine's own text, in an order of their own."""
-        dialect = audit_dialect(self.engine.dialect.name)
-        assert dialect is not None
+        return {
+            str(name): sorted(self.trail.select_rows(connection, table, (), ()), key=repr)
+            for name, table in self.trail.read_catalog(connection).tables.items()
+        }
+
+    def dump(self) -> dict[str, list[Image]]:
+        """Return `images` of now."""
         with self.engine.connect() as connection:
-            catalog = dialect.read_catalog(connection)
-            return {
-                str(name): sorted(map(repr, dialect.select_rows(connection, table, (), ())))
-                for name, table in catalog.tables.items()
-            }
+            return self.images(connection)
 
 
 def make_world(engine: sa.Engine, draw: random.Random) -> World:
@@ -167,6 +176,7 @@ def make_world(engine: sa.Engine, draw: random.Random) -> World:
         add_tables(TABLES)
         install(connection, say=lambda _: None)
         _fill(world, connection, draw)
+    world.filled = world.dump()
     return world
 
 
@@ -196,18 +206,15 @@ def delete_some(world: World, draw: random.Random) -> int:
             if not table.rows:
                 continue
             key = draw.choice(table.rows)
-            names = [f"{name} = :k{place}" for place, (name, _) in enumerate(table.key)]
-            done += _tried(
-                connection,
-                f"DELETE FROM {table.name} WHERE {' AND '.join(names)}",
-                {f"k{place}": one for place, one in enumerate(key)},
-            )
+            condition, given = _having(table, key)
+            done += _tried(connection, f"DELETE FROM {table.name} WHERE {condition}", given)
     return done
 
 
 def damage(world: World, draw: random.Random) -> None:
     """Do to the present what may stand in the way of a restore."""
-    kinds = [_take_a_place, _take_a_place, _take_a_place, _reject, _delete_more]
+    kinds = [*[_take_a_place] * 3, *[_delete_more] * 3, *[_put_back] * 2, *[_link_anew] * 2]
+    kinds += [_reject, _purge]
     if world.dialect != "sqlite":
         kinds += [_drop_a_column, _require_a_column, _change_a_type, _drop_a_table]
     for _ in range(draw.randrange(1, 4)):
@@ -217,11 +224,10 @@ def damage(world: World, draw: random.Random) -> None:
 
 def _take_a_place(world: World, connection: sa.Connection, draw: random.Random) -> None:
     """A stranger with the key of a row, or with its unique value, where that is free now."""
-    table = draw.choice(world.tables)
+    table, place = _gone(world, connection, draw)
     values = _values(table, draw)
     if values is None or not table.rows:
         return
-    place = draw.randrange(len(table.rows))
     if table.is_unique and draw.random() < 0.5:
         values["u"] = table.uniques[place]
     else:
@@ -235,10 +241,51 @@ def _delete_more(world: World, connection: sa.Connection, draw: random.Random) -
     _tried(connection, sql, {"k": _key(table, draw)})
 
 
+def _put_back(world: World, connection: sa.Connection, draw: random.Random) -> None:
+    """Somebody helps himself: a row that is gone stands there again, just as it was."""
+    there = world.images(connection)
+    gone = [
+        (name, image)
+        for name, images in world.filled.items()
+        for image in images
+        if name in there and image not in there[name]
+    ]
+    if not gone:
+        return
+    name, image = draw.choice(gone)
+    tables = world.trail.read_catalog(connection).tables.values()
+    table = next(table for table in tables if str(table.name) == name)
+    columns = [column.name for column in table.columns if column.name in image]
+    savepoint = connection.begin_nested()
+    try:
+        world.trail.insert_rows(connection, table, columns, [image])
+    except sa.exc.DBAPIError:
+        savepoint.rollback()
+    else:
+        savepoint.commit()
+
+
+def _link_anew(world: World, connection: sa.Connection, draw: random.Random) -> None:
+    """A row is given another parent, also one that was emptied by a delete."""
+    links = [(table, link) for table in world.tables for link in table.links if link.optional]
+    if not links:
+        return
+    table, link = draw.choice(links)
+    if table.rows and link.target.rows:
+        values = dict(zip(link.columns, draw.choice(link.target.rows), strict=True))
+        _tried(connection, *_setting(table, draw.choice(table.rows), values))
+
+
+def _purge(_: World, connection: sa.Connection, draw: random.Random) -> None:
+    """What a deletion has never comes back: who needs it has lost its parent."""
+    if open_now := deletions(connection, limit=1000):
+        purge(connection, draw.choice(open_now).id)
+
+
 def _reject(world: World, connection: sa.Connection, draw: random.Random) -> None:
     """The application refuses a row now: by a check, or where there is none by a trigger."""
-    table = draw.choice(world.tables)
-    column, value = table.key[0][0], _key(table, draw)
+    table, place = _gone(world, connection, draw)
+    column, value = table.key[0][0], table.rows[place][0] if table.rows else 0
     literal = f"'{value}'" if isinstance(value, str) else str(value)
     name = f"refuse{draw.randrange(10**9)}"
     check = f"ALTER TABLE {table.name} ADD CONSTRAINT {name} CHECK ({column} <> {literal})"
@@ -299,6 +346,18 @@ def _drop_a_table(world: World, connection: sa.Connection, draw: random.Random) 
         table = draw.choice(leaves)
         connection.exec_driver_sql(f"DROP TABLE {table.name}")
         world.tables.remove(table)
+
+
+def _gone(world: World, connection: sa.Connection, draw: random.Random) -> tuple[Made, int]:
+    """Return a row that is gone, if any is: its table, and its place in that."""
+    rows = [(table, place) for table in world.tables for place in range(len(table.rows))]
+    gone = []
+    for table, place in rows:
+        condition, given = _having(table, table.rows[place])
+        wanted = sa.text(f"SELECT 1 FROM {table.name} WHERE {condition}")
+        if connection.execute(wanted, given).first() is None:
+            gone.append((table, place))
+    return draw.choice(gone or rows or [(world.tables[0], 0)])
 
 
 def _key(table: Made, draw: random.Random) -> Any:
@@ -472,9 +531,20 @@ def _insertion(
 def _update(
     connection: sa.Connection, table: Made, key: tuple[Any, ...], values: Mapping[str, Any]
 ) -> None:
+    sql, given = _setting(table, key, values)
+    connection.execute(sa.text(sql), given)
+
+
+def _setting(
+    table: Made, key: tuple[Any, ...], values: Mapping[str, Any]
+) -> tuple[str, Mapping[str, Any]]:
+    """Return the statement that changes a row, and what it is given."""
     sets = ", ".join(f"{name} = :{name}" for name in values)
+    condition, given = _having(table, key)
+    return f"UPDATE {table.name} SET {sets} WHERE {condition}", {**values, **given}
+
+
+def _having(table: Made, key: tuple[Any, ...]) -> tuple[str, Mapping[str, Any]]:
+    """Return the condition that finds a row, and what it is given."""
     condition = " AND ".join(f"{name} = :key{place}" for place, (name, _) in enumerate(table.key))
-    connection.execute(
-        sa.text(f"UPDATE {table.name} SET {sets} WHERE {condition}"),
-        {**values, **{f"key{place}": one for place, one in enumerate(key)}},
-    )
+    return condition, {f"key{place}": one for place, one in enumerate(key)}
