@@ -201,9 +201,9 @@ def _on_postgres(url: str, statement: str) -> None:
     import psycopg
 
     plain = url.replace("postgresql+psycopg://", "postgresql://")
-    with psycopg.connect(
-        plain, autocommit=True, connect_timeout=5, options="-c synchronous_commit=off"
-    ) as connection:
+    with psycopg.connect(plain, autocommit=True, connect_timeout=5) as connection:
+        # Not as an option of the connection, which a pooler does not take.
+        connection.execute("SET synchronous_commit = off")
         connection.execute(statement)
 
 

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Final
 
@@ -71,24 +72,32 @@ def _start_again(stage: Stage) -> None:
 
 
 def _warm(stage: Stage) -> None:
-    """Fill the pool: when the breaker has closed again after the cause before."""
+    """Fill the pool: when the breaker has closed again after the cause before.
 
-    def reads() -> bool:
-        answer = stage.get("/drill/read")
-        return answer is not None and answer.status_code == 200
-
-    stage.service.until(reads, 60)
+    Until all were served: each that meets a connection of before has the whole pool made anew.
+    """
     hold = _get("/drill/hold", engine="wide", seconds=0.5)
-    threads = [threading.Thread(target=hold, args=(stage,)) for _ in range(12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    stage.service.until(lambda: all(map(_is_ok, _together(12, hold, stage))), 60)
 
 
-def _silence(stage: Stage) -> None:
+def _is_ok(answer: object) -> bool:
+    return isinstance(answer, httpx.Response) and answer.status_code == 200
+
+
+def _together(number: int, press: Callable[[Stage], object], stage: Stage) -> list[object]:
+    with ThreadPoolExecutor(number) as pool:
+        return [*pool.map(press, [stage] * number)]
+
+
+def _read_in_silence(stage: Stage) -> None:
+    """Have fourteen at once ask a database that falls silent.
+
+    Anew each time: once its breaker is open nobody is cut any more.
+    """
+    _heard_again(stage)
     _warm(stage)
     stage.proxy.apply(Silence())
+    _together(14, _get("/drill/read"), stage)
 
 
 def _cut_commits(stage: Stage) -> None:
@@ -96,10 +105,15 @@ def _cut_commits(stage: Stage) -> None:
     stage.proxy.apply(Cut(at=POSTGRES_COMMIT))
 
 
-def _cut_for_good(stage: Stage) -> None:
-    """Cut each COMMIT, on connections that are open already: new ones are refused."""
+def _lose_commit(stage: Stage) -> None:
+    """Cut a COMMIT, on a connection that is open already: new ones, to ask by, are refused.
+
+    Anew each time: after the first the breaker is open, and no further one is sent.
+    """
+    _heard_again(stage)
     _warm(stage)
     stage.proxy.apply(Cut(at=POSTGRES_COMMIT), Refuse())
+    stage.get("/drill/unit")
 
 
 def _heard_again(stage: Stage) -> None:
@@ -481,9 +495,7 @@ CAUSES: Final = (
         name="the database falls silent",
         alerts=("DatabaseCallsCut",),
         uses=("database",),
-        before=_silence,
-        press=_get("/drill/read"),
-        at_once=14,
+        press=_read_in_silence,
         after=_heard_again,
     ),
     Cause(
@@ -505,9 +517,8 @@ CAUSES: Final = (
         name="COMMITs of a unit are cut, and nobody can ask what became of them",
         alerts=("CommitLost",),
         uses=("database",),
-        before=_cut_for_good,
-        press=_get("/drill/unit"),
-        after=lambda stage: stage.proxy.clear(),
+        press=_lose_commit,
+        after=_heard_again,
     ),
     Cause(
         name="units that change the same row",

@@ -203,7 +203,7 @@ def test_what_stands_is_what_was_generated(tmp_path):
         found = {one.name: one for one in SQLITE_AUDIT.triggers(connection)}
         assert [found[one.name] for one in ddl.triggers] == list(ddl.triggers)
         guards = set(found) - {one.name for one in ddl.triggers}
-        assert len(guards) == 5
+        assert len(guards) == 6
         assert all(found[one].text in SQLITE_AUDIT.base_ddl() for one in guards)
 
         connection.exec_driver_sql("DROP TRIGGER shipworthy_audit_1_update")
