@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from itertools import count as count_from
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -37,17 +38,21 @@ WRITERS = 8
 WORK_SECONDS = 0.005  # what the application does inside its transaction
 
 
-def write(url: str, number: int, seconds: float, work: float, count: Any, ready: Any) -> None:
-    """Write for so long; how often it did goes into `count`."""
+# No two rounds write the same keys; below those of `read_rates`.
+_FIRST_KEYS = count_from(1_000_000, WRITERS * 1_000_000)
+
+
+def write(url: str, key: int, seconds: float, work: float, count: Any, ready: Any) -> None:
+    """Write rows from `key` on, for so long; how many goes into `count`."""
     engine = sa.create_engine(url)
-    key, done = number * 10_000_000 + int(time.time() * 10) % 1_000_000 * 10, 0
+    done = 0
     engine.connect().close()
     ready.wait()  # nobody is measured while others still start
     give_up = time.monotonic() + seconds
     while time.monotonic() < give_up:
         with engine.begin() as connection:
             done += 1
-            connection.execute(sa.insert(ORDERS).values(id=key + done, person_id=number, total=1.5))
+            connection.execute(sa.insert(ORDERS).values(id=key + done, person_id=1, total=1.5))
             if work:
                 time.sleep(work)
     with count.get_lock():
@@ -69,9 +74,13 @@ def throughput(trail: Trail, *, sealed: bool, seconds: float, work: float) -> fl
     context = multiprocessing.get_context("spawn")
     count, stop = context.Value("l", 0), context.Event()
     ready = context.Barrier(WRITERS + sealed)
+    first = next(_FIRST_KEYS)
     others = [
-        context.Process(target=write, args=(trail.url, number, seconds, work, count, ready))
-        for number in range(1, WRITERS + 1)
+        context.Process(
+            target=write,
+            args=(trail.url, first + number * 1_000_000, seconds, work, count, ready),
+        )
+        for number in range(WRITERS)
     ]
     sealer = context.Process(target=seal, args=(trail.url, stop, ready))
     if sealed:
