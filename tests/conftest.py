@@ -57,15 +57,17 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def nobody_left_behind() -> Iterator[None]:
-    """A test ends the processes and threads it started; what stays disturbs the next one.
+    """A test ends the processes and threads it started, and stays where it is.
 
-    Daemon threads count when they are ours by name. Costs some 50 us. Where /proc does not list
-    children (not on Linux), only threads are looked at.
+    What it leaves behind disturbs the next one. Daemon threads count when they are ours by name.
+    Costs some 50 us. Where /proc does not list children (not on Linux), only threads are looked at.
     """
-    children, threads = _children(), set(threading.enumerate())
+    children, threads, directory = _children(), set(threading.enumerate()), Path.cwd()
 
     yield
 
+    # Ordered before `monkeypatch` of the test, which is undone by now.
+    assert Path.cwd() == directory, "the test has changed the directory; change it back"
     give_up = time.monotonic() + _PATIENCE_SECONDS
     while (left := _left(children, threads)) and time.monotonic() < give_up:
         time.sleep(0.005)

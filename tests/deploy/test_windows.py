@@ -1,5 +1,7 @@
 """How far back a condition looks, and how it is made shorter for a drill."""
 
+import dataclasses
+
 import pytest
 
 from deploy.sample import CAPACITY, IN_USE, LAG, REQUESTS, SECONDS, SEEN
@@ -17,8 +19,10 @@ from shipworthy.events import (
     Quantile,
     Rate,
     Selection,
+    Slo,
     Unless,
     Value,
+    alerts_of,
 )
 
 _EVERY = Selection(metric=REQUESTS)
@@ -66,3 +70,27 @@ def test_a_drill_waits_for_no_age_that_takes_a_quarter_of_an_hour(
 ) -> None:
     """What grows with the clock is compared with a time that passes in a drill, too."""
     assert shortened_condition(Compared(of, ">", Number(900.0)), 60.0).right == Number(limit)
+
+
+def test_a_drill_changes_no_condition_of_an_objective_of_time_but_its_windows() -> None:
+    """Seconds that stood in it as a number would stay as long as they are, and count too many."""
+    slow = Slo(
+        name="fast",
+        help="Answers are fast.",
+        objective_ratio=0.99,
+        total=Selection(metric=SECONDS),
+        within_seconds=SECONDS.buckets[0],
+    )
+    numbers: set[float] = set()
+
+    def look(one: object) -> None:
+        if isinstance(one, Number):
+            numbers.add(one.value)
+        elif dataclasses.is_dataclass(one):
+            for field in dataclasses.fields(one):
+                look(getattr(one, field.name))
+
+    for alert in alerts_of(slow):
+        look(alert.when)
+
+    assert {number for number in numbers if number > slow.rules.sustained_failures} == set()

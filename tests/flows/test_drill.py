@@ -34,7 +34,7 @@ def third_of(environ: dict[str, str], today: datetime) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_alerts_arrive_and_resolve_and_panels_have_data(
     tmp_path: Path, postgres_url: str, debian: Callable[[str, str], str]
 ) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from flows.wrong_actor import WAYS, attributed
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"])

@@ -107,9 +107,12 @@ def test_a_spare_says_that_it_is_warm_and_becomes_the_worker_it_is_told_to(
     assert orjson.loads(theirs.recv(100)) == {"kind": "retire", "together": False}
 
 
-def test_a_line_may_come_in_parts(wires: tuple[socket.socket, socket.socket]) -> None:
+def test_a_line_may_come_in_parts(
+    wires: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The names of all modules are more than a socket takes at once."""
     ours, theirs = wires
+    monkeypatch.chdir("/")
     called: list[Order | None] = []
     waiting = threading.Thread(target=lambda: called.append(await_call(theirs, SPARE)))
     waiting.start()

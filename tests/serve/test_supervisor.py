@@ -1,5 +1,6 @@
 """What the supervisor keeps up whatever the worker does."""
 
+import asyncio
 import os
 import re
 import resource
@@ -31,9 +32,19 @@ from launch import (
 
 from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.events import listen
+from shipworthy.lifecycle import Exit
 from shipworthy.serve import judge
 from shipworthy.serve.judge import WorkerSeen
-from shipworthy.serve.supervisor import Duties, DutyFailed, hear_watcher
+from shipworthy.serve.order import Order
+from shipworthy.serve.supervision import SupervisionRule
+from shipworthy.serve.supervisor import (
+    Duties,
+    DutyFailed,
+    Supervisor,
+    hear_watcher,
+    start_worker,
+)
+from shipworthy.settings import load
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
@@ -610,6 +621,45 @@ def test_no_worker_ends_the_listening_for_the_others_before_its_time(run: Run) -
 
     assert answers >= 2
     assert code == 0
+
+
+@pytest.mark.anyio
+async def test_a_worker_is_told_to_end_even_while_its_process_is_being_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM finds no process yet; the one that comes is ended before it has imported the app."""
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(60)\n")
+    asked, may = asyncio.Event(), asyncio.Event()
+
+    async def late(order: Order) -> asyncio.subprocess.Process:
+        asked.set()
+        await may.wait()
+        return await start_worker(order)
+
+    monkeypatch.setattr("shipworthy.serve.supervisor.start_worker", late)
+    rule = SupervisionRule(start_seconds=50, grace_seconds=50, start_abort_seconds=50)
+    serving = asyncio.create_task(
+        Supervisor(
+            target="slow:app",
+            directory=tmp_path,
+            config=None,
+            overrides={},
+            settings=load(environ={}, directory=tmp_path),
+            rule=rule,
+            sockets=[],
+            operations_sockets=[],
+            token="none",
+            on_ready=lambda _: None,
+        ).run()
+    )
+    await asked.wait()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.sleep(0.01)
+    may.set()
+
+    left = await asyncio.wait_for(serving, 20)
+
+    assert left.code is Exit.START_FAILED
 
 
 def test_what_a_watcher_says_is_heard_and_nonsense_is_passed_over() -> None:

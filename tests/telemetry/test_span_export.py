@@ -111,7 +111,7 @@ def test_a_collector_that_is_away_costs_no_more_than_its_room(export: Any) -> No
     for number in range(100):
         one.take(trace(request_id=str(number)))
     wire.wait()
-    until(lambda: one.trouble)
+    until(lambda: heard)
     stop()
 
     assert numbers(one)["spans_total/dropped"] == 90

@@ -475,6 +475,43 @@ async def test_what_only_says_that_the_client_left_is_not_logged(hull, heard, er
     assert unhandled(heard) == []
 
 
+@pytest.mark.parametrize("last", [False, True], ids=["a part", "the last part"])
+@pytest.mark.parametrize("grouped", [False, True])
+async def test_what_the_servers_send_raises_says_that_the_client_left(hull, heard, grouped, last):
+    """An `OSError` of any number (ASGI 2.4); one of the application's own is a failure."""
+    error = OSError(9, "Bad file descriptor")
+
+    async def send(message):
+        if message["type"] == "http.response.body":
+            raise error
+
+    async def receive():
+        return {"type": "http.request"}
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            await send({"type": "http.response.body", "body": b"1", "more_body": not last})
+        except OSError as gone:
+            if grouped:
+                raise ExceptionGroup("as a task group tells it", [gone]) from None
+            raise
+
+    async def fails(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise OSError(9, "Bad file descriptor")
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    with pytest.raises(ExceptionGroup if grouped else OSError):
+        await hull(app)(dict(scope), receive, send)
+    assert unhandled(heard) == []
+
+    with pytest.raises(OSError):
+        await hull(fails)(dict(scope), receive, send)
+    (fact,) = unhandled(heard)
+    assert (fact.error_type, fact.answered) == ("OSError", "in part")
+
+
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
 @pytest.mark.parametrize("leaving", [False, True])
 async def test_what_is_no_exception_is_logged_answered_and_raised(hull, heard, kind, leaving):

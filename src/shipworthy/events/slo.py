@@ -267,8 +267,8 @@ def _failures_at_least(slo: Slo, number: int, seconds: float) -> Compared:
 def _failures(slo: Slo, seconds: float) -> Expression:
     if slo.bad is not None:
         return Increase(slo.bad, seconds)
-    slower = Combined(Rate(slo.total, seconds), "-", _good(slo, seconds))
-    return Combined(slower, "*", Number(seconds))
+    # Not a rate times seconds: whoever shortens the windows (a drill) shortens no plain number.
+    return Combined(Increase(slo.total, seconds), "*", _bad_share(slo, seconds))
 
 
 def _bad_share(slo: Slo, seconds: float) -> Expression:

@@ -297,6 +297,8 @@ class Supervisor:
         self._clean: set[int] = set()
         # When the start of each that is starting began, and whether it was the spare.
         self._starts: dict[int, tuple[float, bool]] = {}
+        # What is due to each whose process is still being made.
+        self._due: dict[int, list[Blow]] = {}
         self._spares = Spares(
             StandbyRule(
                 kept=self._serve.spare and not rule.waits_for_change,
@@ -633,6 +635,7 @@ class Supervisor:
         for action in actions:
             match action:
                 case Spawn(generation):
+                    self._due[generation] = []
                     self._keep(self._attend(generation))
                 case Tell(generation, word):
                     self._tell(generation, word)
@@ -676,6 +679,8 @@ class Supervisor:
     def _strike(self, generation: int, blow: Blow) -> None:
         process = self._processes.get(generation)
         if process is None:
+            if generation in self._due:
+                self._due[generation].append(blow)
             return
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(_SIGNALS[blow])
@@ -705,6 +710,7 @@ class Supervisor:
             begun, from_spare = await self._begin(generation)
         except Exception as error:  # noqa: BLE001 - whatever it is, the place must not stay empty
             because = f"no worker process could be started: {error}"
+            del self._due[generation]
             self._bury(generation, 0, because, clean=False)
             return
         process, channel, watching = begun.process, begun.channel, begun.watching
@@ -722,6 +728,8 @@ class Supervisor:
         )
         emit(WorkerStarted, worker_pid=process.pid, generation=generation)
         self._channels[generation] = channel
+        for blow in self._due.pop(generation):
+            self._strike(generation, blow)
         listening = asyncio.create_task(self._listen(generation, channel))
         loop = asyncio.get_running_loop()
         loop.add_reader(watching, hear_watcher, watching, seen)

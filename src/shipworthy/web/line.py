@@ -4,6 +4,7 @@ It wraps send and receive once and gathers the request's headers once, however m
 are; what a guard costs is a function call.
 """
 
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, final
 
@@ -228,6 +229,18 @@ class Call:
     async def _send_to_nobody(self, _: Message) -> None:
         self.heard = True
         raise ConnectionResetError("the answer was ended: this process is leaving")
+
+    def ended_in_sending(self, error: BaseException) -> bool:
+        """Whether an `OSError` came out of the server's `send`: its client has left (ASGI 2.4).
+
+        Told by the traceback, so that it costs nothing where nothing fails. A server whose `send`
+        is no Python code is not known.
+        """
+        if isinstance(error, BaseExceptionGroup):
+            return all(map(self.ended_in_sending, error.exceptions))
+        code = getattr(self._send, "__code__", None)
+        frames = traceback.walk_tb(error.__traceback__)
+        return isinstance(error, OSError) and any(frame.f_code is code for frame, _ in frames)
 
     def end(self) -> None:
         """State that the answer is over; guards are told once, however often this is said."""

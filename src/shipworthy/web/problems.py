@@ -170,6 +170,8 @@ class Problems:
         elif call.gone:
             if not _says_gone(error):
                 self._log(call, error, _answered(call))
+        elif call.ended_in_sending(error):
+            call.gone = True
         elif not isinstance(error, GeneratorExit):  # in which nothing can be awaited
             await self._answer_exception(call, error)
 

@@ -124,7 +124,9 @@ def test_new_batches_meanwhile_and_a_log_without_any_are_no_finding(sqlite_trail
     """Sealing goes on between two steps, and a log begins with nothing."""
     trail = sqlite_trail
     patrol = Patrol(reader_for(trail.engine))
-    assert looked(trail, patrol, Frontier()) == PatrolLook(entries=0, read=0, findings=(), found=0)
+    assert looked(trail, patrol, Frontier()) == PatrolLook(
+        entries=0, read=0, findings=(), found=0, whole=True
+    )
     for number in range(1, 4):
         trail.write(1, first=10 * number)
         trail.seal()

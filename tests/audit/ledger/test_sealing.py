@@ -229,6 +229,28 @@ def test_an_entry_that_is_changed_while_the_service_runs_is_found_and_somebody_i
     assert [(it.finding, it.seq) for it in facts] == [("entry changed", 5)]
 
 
+def test_what_a_sealer_found_stands_until_the_next_has_come_to_it(sqlite_trail):
+    """A lease that is lost for a moment ends no alert; a whole round that finds nothing does."""
+    trail = sqlite_trail
+    trail.write(4)
+    trail.seal(entries=4)
+    trail.unguarded()
+    was = trail.engine.connect().scalar(sa.select(ENTRIES.c.op).where(ENTRIES.c.seq == 10))
+    trail.execute(sa.update(ENTRIES).where(ENTRIES.c.seq == 10).values(op="D"))
+    run = sealing(trail, rhythm=replace(QUICK, recheck_entries=4))
+    first, second = (Sealer(trail.engine, KEY, clock=trail.clock) for _ in range(2))
+
+    def found(sealer: Sealer) -> int:
+        run._recheck_at = float("-inf")
+        run._recheck(sealer)
+        return run.figures.tampered
+
+    assert [found(first) for _ in range(3)] == [0, 0, 1]
+    assert found(second) == 1
+    trail.execute(sa.update(ENTRIES).where(ENTRIES.c.seq == 10).values(op=was))
+    assert [found(second) for _ in range(3)] == [1, 0, 0]
+
+
 def test_what_cannot_be_looked_over_is_said_and_holds_up_no_seal(sqlite_trail):
     """The look reads more than the seal, so it may fail alone."""
     facts: list[RecheckFailed] = []

@@ -34,13 +34,15 @@ class PatrolLook:
     """What one look was: how much was read, and what was found that was not told before.
 
     A batch is as much work as an entry, so `read` counts both. `found` is how much is not as it was
-    sealed: in the round before, or by now in this one.
+    sealed: in the round before, or by now in this one. `whole` is whether there was a round before:
+    until then what another patrol has found still stands.
     """
 
     entries: int
     read: int
     findings: Sequence[LedgerFinding]
     found: int
+    whole: bool
 
 
 @final
@@ -50,7 +52,7 @@ class Patrol:
     def __init__(self, reader: SealReader) -> None:
         self._reader = reader
         self._told: set[tuple[str, int, int]] = set()
-        self._found_before = 0
+        self._found_before: int | None = None
         self._begin()
 
     def look(self, connection: sa.Connection, tree: Frontier, *, most: int) -> PatrolLook:
@@ -76,7 +78,8 @@ class Patrol:
             entries=ended.rows - rows_before,
             read=ended.rows - rows_before + ended.batches - batches_before,
             findings=tuple(one for one in ended.findings if self._is_news(one)),
-            found=max(self._found_before, ended.found.total()),
+            found=max(self._found_before or 0, ended.found.total()),
+            whole=self._found_before is not None,
         )
 
     def _begin(self) -> None:

@@ -271,7 +271,9 @@ class Sealing:
             return
         self._recheck_at = now + look.read / rate
         self.figures.rechecked_total += look.entries
-        self.figures.tampered = look.found
+        # Who has sealed before us may have found what we have not come to yet.
+        before = 0 if look.whole else self.figures.tampered
+        self.figures.tampered = max(before, look.found)
         for one in look.findings:
             emit(
                 TamperingFound,
