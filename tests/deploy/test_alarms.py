@@ -1,11 +1,25 @@
 """Alerts of the catalogue as rules."""
 
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
+import yaml
 
 from deploy.sample import ALERTS, PANELS, REQUESTS
 from shipworthy.deploy.alarm import AlarmRule
-from shipworthy.deploy.alarms import Prometheus, Unwritable, catalogue_alarms
-from shipworthy.events import Alert, Compared, Number, Rate, Selection, Urgency, ratio
+from shipworthy.deploy.alarms import VALUE, Prometheus, Unwritable, catalogue_alarms
+from shipworthy.events import (
+    Alert,
+    Compared,
+    Number,
+    Rate,
+    Selection,
+    Urgency,
+    ratio,
+    value_text,
+)
 
 _PROMETHEUS = Prometheus(job="shop", scrape_interval_seconds=15.0)
 
@@ -35,7 +49,43 @@ def test_a_summary_becomes_a_template() -> None:
     """Prometheus fills in labels and the value, which people can read."""
     alarms = _alarms()
     assert alarms["PoolExhausted"].summary == "{{ $labels.pool }} is full."
-    assert alarms["SlowRoute"].summary == 'SlowRoute happens: {{ printf "%.6g" $value }}.'
+    assert alarms["SlowRoute"].summary == f"SlowRoute happens: {VALUE}."
+
+
+def test_prometheus_writes_a_value_as_the_service_does(
+    tmp_path: Path, debian: Callable[[str, str], str]
+) -> None:
+    """The same alert reads the same in both; nobody is told of 25.6667 failures."""
+    values = [25.6667, 0.0833333, 9.4, 10.0, 12_345_678.0, 1.5e9, 0.0000123, 0.0, -3.0]
+    rules = [
+        {"alert": f"A{number}", "expr": f"vector({value})", "annotations": {"said": VALUE}}
+        for number, value in enumerate(values)
+    ]
+    tests = [
+        {
+            "eval_time": "1m",
+            "alertname": f"A{number}",
+            "exp_alerts": [{"exp_annotations": {"said": value_text(value)}}],
+        }
+        for number, value in enumerate(values)
+    ]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "a", "rules": rules}]}))
+    (tmp_path / "test.yml").write_text(
+        yaml.safe_dump(
+            {
+                "rule_files": ["rules.yml"],
+                "evaluation_interval": "1m",
+                "tests": [{"interval": "1m", "alert_rule_test": tests}],
+            }
+        )
+    )
+    promtool = debian("promtool", "prometheus")
+    done = subprocess.run(
+        [promtool, "test", "rules", "test.yml"], cwd=tmp_path, capture_output=True, text=True
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [value_text(value) for value in values[:4]] == ["26", "0.0833", "9.4", "10"]
 
 
 def test_a_drill_divides_every_wait() -> None:

@@ -28,8 +28,10 @@ _SUMS_FROM_SECONDS: Final = 6 * 3600.0
 _SUMS_EVERY_SECONDS: Final = 300.0
 _HOURLY_FROM_SECONDS: Final = 7 * 86400.0
 _HOURLY_SECONDS: Final = 3600.0
-# As the service itself writes it. Not `humanize`, which says `83.3m` of one in twelve.
-VALUE: Final = '{{ printf "%.6g" $value }}'
+# As `events.value_text` writes it. Not `humanize`, which says `83.3m` of one in twelve.
+VALUE: Final = (
+    '{{ if ge $value 10.0 }}{{ printf "%.0f" $value }}{{ else }}{{ printf "%.3g" $value }}{{ end }}'
+)
 # Where an alert stands whose metrics no panel shows.
 ELSEWHERE: Final = "service"
 

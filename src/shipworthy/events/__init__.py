@@ -46,7 +46,7 @@ from shipworthy.events.http import (
 from shipworthy.events.labels import OTHER, Declared, Domain, FirstNames, OneOf, Routes
 from shipworthy.events.metric import Fold, Kind, Metric, Unit
 from shipworthy.events.seldom import Seldom
-from shipworthy.events.shown import Alert, Board, Panel, Shows, Urgency
+from shipworthy.events.shown import Alert, Board, Panel, Shows, Urgency, value_text
 from shipworthy.events.slo import (
     BURN_RULES,
     BurnRules,
@@ -123,4 +123,5 @@ __all__ = [
     "ratio",
     "selections",
     "status_label",
+    "value_text",
 ]

@@ -104,8 +104,8 @@ class Slo:
 
     @property
     def budget_ratio(self) -> float:
-        """Return the share that may be bad."""
-        return 1.0 - self.objective_ratio
+        """Return the share that may be bad: of 0.999 it is 0.001."""
+        return _plain(1.0 - self.objective_ratio)
 
     def _problems(self) -> Iterator[str]:
         if not re.fullmatch(r"[a-z][a-z0-9-]*", self.name):
@@ -192,7 +192,7 @@ def panels_of(slo: Slo) -> tuple[Panel, ...]:
 
 
 def _burns(slo: Slo, window: BurnWindow) -> Alert:
-    share = Number(window.factor(slo.period_days) * slo.budget_ratio)
+    share = Number(_plain(window.factor(slo.period_days) * slo.budget_ratio))
     both = Both(
         Compared(_bad_share(slo, window.long_seconds), ">", share),
         Compared(_bad_share(slo, window.short_seconds), ">", share),
@@ -298,6 +298,11 @@ def _speed_text(slo: Slo, window: BurnWindow) -> str:
 
 def _camel(slo: Slo) -> str:
     return "".join(word.capitalize() for word in slo.name.split("-"))
+
+
+def _plain(number: float) -> float:
+    """Return a number without what binary fractions add to it: 0.001, no 0.0010000000000000009."""
+    return float(f"{number:.12g}")
 
 
 def _words(slo: Slo) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, final
 
-from shipworthy.events import Alert, Urgency, kept_apart_by, selections
+from shipworthy.events import Alert, Urgency, kept_apart_by, selections, value_text
 from shipworthy.telemetry.evaluate import Values
 from shipworthy.telemetry.history import Labels
 
@@ -57,7 +57,7 @@ class Raised:
     @property
     def summary(self) -> str:
         """The sentence of the alert, with its labels and value."""
-        return self.alert.summary.format_map({**self.named, "value": f"{self.value:.6g}"})
+        return self.alert.summary.format_map({**self.named, "value": value_text(self.value)})
 
 
 @final
