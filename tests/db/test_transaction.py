@@ -12,7 +12,12 @@ from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
+    AsyncEngine,
+    async_sessionmaker,
+    create_async_engine,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 from shipworthy.context import RequestRecord, deadline_scope, request_scope
@@ -1253,6 +1258,7 @@ def test_the_statement_length_is_kept_by_the_server_and_leaves_with_the_transact
 
 SLOW = {
     "postgres": "SELECT pg_sleep(1)",
+    "mariadb": "SELECT SLEEP(1)",
     "engine": "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 1500000) "
     "SELECT count(*) FROM c",
 }
@@ -1263,7 +1269,7 @@ SLOW = {
 def test_a_kind_that_takes_longer_has_more_time_than_any_other_statement(server, request):
     """A report may take longer than `db.statement`, by the guard and by the server."""
     url = request.getfixturevalue(server).url
-    engine = sa.create_engine(url)
+    engine = sa.create_engine(url, pool_size=1)
     limits = DbSettings(statement_seconds=0.1, statement_warn_seconds=0.05)
     protection = protect(engine, name="brisk", settings=limits)
 
@@ -1273,6 +1279,8 @@ def test_a_kind_that_takes_longer_has_more_time_than_any_other_statement(server,
     with pytest.raises(sa.exc.OperationalError):
         run_transaction(engine, slow, name="report", kind=WITHOUT_END)
     run_transaction(engine, slow, name="report", kind=kind(statement_seconds=60))
+    with pytest.raises(sa.exc.OperationalError):
+        run_transaction(engine, slow, name="report", kind=WITHOUT_END)
 
     protection.undo()
     engine.dispose()
@@ -1298,6 +1306,44 @@ def test_a_report_that_takes_too_long_is_ended_by_the_server_and_not_by_a_cut(po
     after = run_transaction(engine, shown, name="look", kind=kind(statement_seconds=60))
     assert after == before
     assert protection.cuts == 0
+    protection.undo()
+    engine.dispose()
+
+
+@pytest.mark.slow
+@pytest.mark.anyio
+async def test_an_async_report_has_its_time_from_mariadb_too(mariadb_url):
+    """And whoever has the connection next has the usual one again."""
+    engine = create_async_engine(
+        sa.make_url(mariadb_url).set(drivername="mariadb+asyncmy"), pool_size=1
+    )
+    protection = protect(engine, settings=DbSettings(statement_seconds=10.0))
+
+    async def limit(connection: AsyncConnection) -> tuple[float, int]:
+        shown = await connection.execute(sa.text("SELECT @@max_statement_time, CONNECTION_ID()"))
+        seconds, number = shown.one()
+        return float(seconds), number
+
+    usual, number = await run_transaction_async(engine, limit, name="usual")
+    report = await run_transaction_async(engine, limit, name="report", kind="report")
+    after = await run_transaction_async(engine, limit, name="usual")
+
+    assert (usual, report, after) == (9.75, (110.0, number), (9.75, number))
+    protection.undo()
+    await engine.dispose()
+
+
+@pytest.mark.slow
+def test_a_report_on_mariadb_keeps_a_shorter_limit_of_the_service(mariadb_url):
+    """What it asked for in its connection string is not made longer."""
+    shorter = {"init_command": "SET SESSION max_statement_time = 2"}
+    engine = sa.create_engine(mariadb_url, connect_args=shorter)
+    protection = protect(engine, settings=DbSettings(statement_seconds=10.0))
+
+    def limit(connection: sa.Connection) -> float:
+        return float(connection.scalar(sa.text("SELECT @@max_statement_time")))
+
+    assert run_transaction(engine, limit, name="report", kind="report") == 2.0
     protection.undo()
     engine.dispose()
 

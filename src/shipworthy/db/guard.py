@@ -45,7 +45,12 @@ from shipworthy.db.classify import (
 )
 from shipworthy.db.dialects.bounds import commits, reads
 from shipworthy.db.dialects.drivers import Driver, driver_of
-from shipworthy.db.dialects.limits import AHEAD_SECONDS, limit, limit_statement
+from shipworthy.db.dialects.limits import (
+    AHEAD_SECONDS,
+    limit,
+    limit_statement,
+    other_limit_statement,
+)
 from shipworthy.db.fence import fenced, is_prepared
 from shipworthy.db.judgement import judge
 from shipworthy.db.outcome import DbPhase, Outcome
@@ -70,6 +75,8 @@ T = TypeVar("T")
 WATCH = "_shipworthy_watch"
 LOOP = "_shipworthy_loop"
 LOCK_WAIT = "_shipworthy_lock_wait"
+# How long the server lets a statement run where it was told another limit than ours for a unit.
+SESSION_LIMIT = "_shipworthy_session_limit"
 # A deadline comes nearer with each statement; not each of them is worth another one.
 LOCK_WAIT_STEP_SECONDS = 0.01
 # Of a statement that is kept for a trace.
@@ -318,6 +325,7 @@ class Protection:
         self._watch(record, watch)
         record.__dict__[LOOP] = None if loop is None else ref(loop)
         record.__dict__.pop(LOCK_WAIT, None)
+        record.__dict__.pop(SESSION_LIMIT, None)
         # Guarded on: the connect events that follow may speak with the server too. `handed_over` or
         # `returned` ends it.
         return connection
@@ -402,6 +410,7 @@ class Protection:
         slow_seconds = self.settings.statement_warn_seconds or inf
         bounds_locks = self._driver.lock_wait is not None
         dialect = self._dialect.name
+        limits_sessions = self._limit and other_limit_statement(dialect, seconds, seconds)
 
         def execute(cursor: Any, *args: Any, **options: Any) -> Any:
             context = options.get("context") or (args[-1] if args else None)
@@ -417,10 +426,13 @@ class Protection:
                 ends = _is_autocommit(context) or commits(self._dialect.name, args[0])
                 return _unwatched(original, ends, cursor, *args, **options)
             began = monotonic()
-            before = watch.begin(_earlier(began + (_allowed(seconds) or inf)), phase)
+            allowed = _allowed(seconds)
+            before = watch.begin(_earlier(began + (allowed or inf)), phase)
             try:
                 if bounds_locks:
                     self._bound_lock_wait(record, watch.at - began)
+                elif limits_sessions and record.__dict__.get(SESSION_LIMIT, seconds) != allowed:
+                    self._limit_session(record, cursor, allowed)
                 answer = original(cursor, *args, **options)
             except BaseException as error:
                 # Without a transaction around it a statement is its own COMMIT.
@@ -534,6 +546,15 @@ class Protection:
         if abs(wanted - now) > LOCK_WAIT_STEP_SECONDS:
             now = lock_wait(connection, wanted)
         record.__dict__[LOCK_WAIT] = (own, now)
+
+    def _limit_session(self, record: Any, cursor: Any, seconds: float) -> None:
+        """Give a session the limit of the unit that has it now, or its usual one after that."""
+        if self._limit is None:
+            return  # the server has refused it meanwhile
+        usual_seconds = self.settings.statement_seconds
+        now_seconds = record.__dict__.get(SESSION_LIMIT, usual_seconds)
+        cursor.execute(other_limit_statement(self._dialect.name, now_seconds, seconds))
+        record.__dict__[SESSION_LIMIT] = seconds
 
     # -- what went wrong --
 

@@ -24,13 +24,37 @@ _MARIADB = (
 _STATEMENTS = {"postgresql": _POSTGRESQL, "mariadb": _MARIADB, "mysql": _MARIADB}
 
 
+# Where nothing but a session has a limit, that of one unit is one of its session.
+_MARIADB_OTHER = (
+    "SET SESSION max_statement_time = "
+    "IF(@@max_statement_time = {before}, {after}, @@max_statement_time)"
+)
+_OTHERS = {"mariadb": _MARIADB_OTHER, "mysql": _MARIADB_OTHER}
+
+
 def limit_statement(name: str, seconds: float) -> str | None:
     """Return what sets the limit for a session of the dialect `name`; None where there is none."""
     text = _STATEMENTS.get(name)
     if text is None or not seconds:
         return None
-    ahead = seconds - min(AHEAD_SECONDS, seconds / 10)
+    ahead = _ahead(seconds)
     return text.format(ms=max(1, int(ahead * 1000)), s=f"{ahead:.3f}")
+
+
+def other_limit_statement(name: str, before_seconds: float, seconds: float) -> str | None:
+    """Return what gives a session that has one limit of ours another, for a unit and after it.
+
+    A limit that is not ours stands. None where a transaction has limits of its own (`bounds`), or
+    nothing has.
+    """
+    text = _OTHERS.get(name)
+    if text is None:
+        return None
+    return text.format(before=f"{_ahead(before_seconds):.3f}", after=f"{_ahead(seconds):.3f}")
+
+
+def _ahead(seconds: float) -> float:
+    return seconds - min(AHEAD_SECONDS, seconds / 10)
 
 
 def limit(connection: Any, statement: str, errors: type[Exception]) -> Exception | None:
