@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from shipworthy.audit import AuditSettings, LogFilter, bind, install, recent_entries
 from shipworthy.context import actor
-from shipworthy.errors import Misuse, ShipworthyError
+from shipworthy.errors import Misuse
 
 
 @pytest.fixture
@@ -100,16 +100,24 @@ def test_without_a_trail_it_says_how_to_make_one():
 
 
 @pytest.mark.parametrize(
-    "harm",
+    ("harm", "because"),
     [
-        "UPDATE shipworthy_audit_entries SET shape_id = 99 WHERE seq = 2",
-        "UPDATE shipworthy_audit_entries SET new = '{' WHERE seq = 2",
+        ("shape_id = 99", "KeyError: 99"),
+        ("new = '{'", ""),
+        ("at_microseconds = 9000000000000000000", ""),
+        ("op = '?'", "KeyError: '?'"),
     ],
 )
-def test_a_damaged_entry_is_named(engine, harm):
+def test_a_damaged_entry_is_named_and_hides_no_other(engine, harm, because):
     """With what finds out more; nothing is guessed."""
     with engine.begin() as connection:
         connection.exec_driver_sql("DROP TRIGGER shipworthy_audit_guard_update")
-        connection.exec_driver_sql(harm)
-    with pytest.raises(ShipworthyError, match=r"entry 2 .* audit verify"):
-        entries(engine)
+        connection.exec_driver_sql(f"UPDATE shipworthy_audit_entries SET {harm} WHERE seq = 2")
+    found = entries(engine)
+
+    assert [one.seq for one in found] == [4, 3, 2, 1]
+    assert [bool(one.unreadable) for one in found] == [False, False, True, False]
+    damaged = found[2]
+    assert damaged.unreadable.startswith(f"entry 2 of the log cannot be read ({because}")
+    assert "`shipworthy audit verify`" in damaged.unreadable
+    assert (damaged.table, damaged.key, damaged.old, damaged.new) == ("", None, None, None)

@@ -156,6 +156,23 @@ def test_since_is_a_length_of_time_or_a_time(call, since):
     assert len(json.loads(call("log", "--since", since, "--json")[1])) == 1
 
 
+def test_a_damaged_entry_is_told_among_the_others(call):
+    """And the exit code says that there is one."""
+    call("install")
+    sql("INSERT INTO clients VALUES (7, 'ana')", "INSERT INTO clients VALUES (8, 'eva')")
+    sql(
+        "DROP TRIGGER shipworthy_audit_guard_update",
+        "UPDATE shipworthy_audit_entries SET new = '{' WHERE seq = 1",
+    )
+    code, out, _ = call("log")
+
+    assert code == 1
+    first, second = out.splitlines()
+    assert first.endswith("id: 8, name: eva")
+    assert second.split()[:5] == ["?", "?", "?", "?", "entry"]
+    assert "entry 1 of the log cannot be read" in second
+
+
 def test_without_a_trail_the_log_says_how_to_make_one(call):
     """With the code of misuse."""
     code, _, err = call("log")

@@ -42,7 +42,7 @@ def naming_entry(seq: int) -> Iterator[None]:
     """Let what the block cannot make sense of be a `LogRowUnreadable` of the entry `seq`."""
     try:
         yield
-    except (ValueError, TypeError, AttributeError, LookupError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, OverflowError, OSError) as error:
         # Of the others the text alone says nothing: "KeyError: 77".
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise LogRowUnreadable(seq, f"{kind}{error}") from error

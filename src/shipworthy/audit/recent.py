@@ -5,7 +5,7 @@ Not here: the state of a row or a table at a time (`past`), and deletions as uni
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
 from typing import Any, Final, final
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from shipworthy.audit.cells import read_image, read_key, write_key
 from shipworthy.audit.dialects import AuditDialect, dialect_for
 from shipworthy.audit.model import OPERATIONS, CatalogTable, Cell, Shape, TableName
-from shipworthy.audit.reading import TOO_LONG, naming_entry
+from shipworthy.audit.reading import TOO_LONG, LogRowUnreadable, naming_entry
 from shipworthy.audit.shapes import read_shapes
 from shipworthy.audit.survey import is_installed
 from shipworthy.audit.tables import CONTEXTS, ENTRIES, PERSONAL
@@ -51,7 +51,10 @@ class LogFilter:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedEntry:
-    """An entry with the context it was made in; values are as people read them."""
+    """An entry with the context it was made in; values are as people read them.
+
+    `unreadable` says why the rest of it is empty: somebody has damaged what the log has of it.
+    """
 
     seq: int
     at: str
@@ -66,13 +69,14 @@ class LoggedEntry:
     correlation_id: str
     transaction: str
     database_user: str
+    unreadable: str = ""
 
 
 def recent_entries(connection: sa.Connection, wanted: LogFilter) -> list[LoggedEntry]:
     """Return the latest entries, the newest first, at most `wanted.limit`.
 
-    Raises `Misuse` where there is no trail, or no table of that name was ever captured, and
-    `LogRowUnreadable` for an entry that somebody has damaged.
+    One that somebody has damaged stands among them and says so. Raises `Misuse` where there is no
+    trail, or no table of that name was ever captured.
     """
     dialect = dialect_for(connection.dialect.name)
     if not is_installed(connection):
@@ -82,9 +86,13 @@ def recent_entries(connection: sa.Connection, wanted: LogFilter) -> list[LoggedE
     openings = _openings(connection, [row.seq for row in rows]) if wanted.personal else None
     found = []
     for row in rows:
-        with naming_entry(row.seq):
-            shape = shapes[row.shape_id] if row.shape_id else _NO_TABLE
-            found.append(_entry(row, shape, dialect, openings))
+        try:
+            with naming_entry(row.seq):
+                shape = shapes[row.shape_id] if row.shape_id else _NO_TABLE
+                found.append(_entry(row, shape, dialect, openings))
+        except LogRowUnreadable as error:
+            # In its place: a list that ended here would hide what nobody has touched.
+            found.append(_unreadable(row, str(error)))
     return found
 
 
@@ -175,13 +183,9 @@ def _entry(
     at = datetime.fromtimestamp(row.at_microseconds // 1_000_000, UTC).replace(
         microsecond=row.at_microseconds % 1_000_000
     )
-    return LoggedEntry(
-        seq=row.seq,
+    return replace(
+        _unreadable(row, ""),
         at=at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
-        actor=row.actor or "",
-        # Who writes by another client has no context where the trigger cannot make one.
-        actor_kind=row.actor_kind or "database",
-        on_behalf_of=row.on_behalf_of or "",
         op=OPERATIONS[row.op],
         table=str(shape.table.name),
         key=None
@@ -192,9 +196,27 @@ def _entry(
         ],
         old=values(row.old, "o"),
         new=values(row.new, "n"),
+    )
+
+
+def _unreadable(row: Any, because: str) -> LoggedEntry:
+    """Return what is known of an entry without reading it: its context, which stands elsewhere."""
+    return LoggedEntry(
+        seq=row.seq,
+        at="",
+        actor=row.actor or "",
+        # Who writes by another client has no context where the trigger cannot make one.
+        actor_kind=row.actor_kind or "database",
+        on_behalf_of=row.on_behalf_of or "",
+        op="",
+        table="",
+        key=None,
+        old=None,
+        new=None,
         correlation_id=row.correlation_id or "",
         transaction=row.continues or row.tx,
         database_user=row.db_user or "",
+        unreadable=because,
     )
 
 

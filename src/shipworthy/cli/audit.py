@@ -239,7 +239,7 @@ def log(
 ) -> None:
     """Print the latest changes, the newest first: who changed what in which row.
 
-    Exit codes: 0 here they are, also where there are none, 2 misuse.
+    Exit codes: 0 here they are, also where there are none, 1 one of them cannot be read, 2 misuse.
     """
     from shipworthy import audit
 
@@ -260,6 +260,8 @@ def log(
         print_lines([_entry_row(entry) for entry in found])
     else:
         print("no entry is like that")
+    if any(entry.unreadable for entry in found):
+        raise typer.Exit(1)
 
 
 @contextmanager
@@ -358,6 +360,8 @@ def instant(text: str) -> int:
 def _entry_row(entry: "LoggedEntry") -> tuple[str, ...]:
     from shipworthy.redact import printable
 
+    if entry.unreadable:
+        return ("?", "?", "?", "?", printable(entry.unreadable))
     key = "?" if entry.key is None else ",".join(map(str, entry.key))
     who = entry.actor or entry.database_user or entry.actor_kind
     return (
