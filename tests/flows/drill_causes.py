@@ -15,7 +15,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from flows.drill_neighbours import ALERTMANAGER, INSTANCE
-from flows.drilling import Cause, Stage
+from flows.drilling import REFUSALS, Cause, Stage
 from shipworthy.audit.tables import BATCHES, ENTRIES
 from shipworthy.events import Catalogue
 from shipworthy.faults import POSTGRES_COMMIT, Cut, Refuse, Silence
@@ -255,6 +255,11 @@ def _end_horizon(stage: Stage) -> None:
 _open: list[sa.Connection] = []
 
 
+def _own_receiver_refuses(stage: Stage) -> None:
+    if stage.own.answers.empty():  # it has heard since the drill began
+        stage.own.answers.queue.extend([500] * REFUSALS)
+
+
 def _own_receiver_hears(stage: Stage) -> None:
     stage.own.answers.queue.clear()
 
@@ -372,6 +377,7 @@ CAUSES: Final = (
         alerts=("AlertsNotTold",),
         # So that there is something to tell.
         press=_get("/drill/raise"),
+        before=_own_receiver_refuses,
         after=_own_receiver_hears,
     ),
     Cause(

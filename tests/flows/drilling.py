@@ -38,7 +38,7 @@ APPS = Path(__file__).parent / "apps"
 # Causes that are played at a time: more would only have each wait for the CPU.
 _AT_ONCE = 8
 # As good as for ever.
-_REFUSALS = 10_000
+REFUSALS = 10_000
 # It cannot be evaluated while `drill_many` is 1 for more than one label set.
 _UNEVALUABLE = f"""
 groups:
@@ -349,7 +349,7 @@ def staged(folder: Path, postgres_url: str) -> Iterator[Stage]:
         own = stack.enter_context(webhook_sink())
         beats = stack.enter_context(webhook_sink())
         traces = stack.enter_context(collector())
-        own.answers.queue.extend([500] * _REFUSALS)
+        own.answers.queue.extend([500] * REFUSALS)
         neighbours = stack.enter_context(with_neighbours())
         proxy = stack.enter_context(FaultProxy.in_thread(str(url.host), url.port or 5432))
         through = url.set(host=proxy.host, port=proxy.port)
