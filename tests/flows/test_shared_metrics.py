@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,6 +64,22 @@ def _answered(client: httpx.Client, seen: dict[int, int], *, by: int) -> None:
         seen[pid] = seen.get(pid, 0) + 1
 
 
+def _sales(client: httpx.Client) -> float:
+    (line,) = [
+        line
+        for line in client.get("/metrics").text.splitlines()
+        if line.startswith("shop_sales_total ")
+    ]
+    return float(line.split()[1])
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
 def test_every_worker_tells_of_all_and_of_the_dead(tmp_path: Path) -> None:
     """Two workers; one is killed and replaced, and all are replaced by another run: no scrape
     shows a part, and no counter goes backwards."""
@@ -72,6 +88,9 @@ def test_every_worker_tells_of_all_and_of_the_dead(tmp_path: Path) -> None:
         _answered(client, seen, by=2)
         shown = {counted(client.get("/metrics").text) for _ in range(20)}
         assert shown == {float(sum(seen.values()))}
+        # What the application counts with `prometheus_client` is written down every ten seconds, or
+        # when its own worker is asked.
+        _until(lambda: _sales(client) == float(sum(seen.values())))
         assert client.get("/metrics", headers={"Authorization": "Bearer x"}).status_code == 401
         assert (
             client.get("/metrics", headers={"Accept": "application/openmetrics-text"}).text[-6:]

@@ -2,6 +2,7 @@
 
 import os
 
+from prometheus_client import Counter
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -9,8 +10,11 @@ from starlette.routing import Route
 
 from shipworthy import harden
 
+SALES = Counter("shop_sales", "Sales, as the application counts them.")
+
 
 async def pid(request: Request) -> PlainTextResponse:
+    SALES.inc()
     return PlainTextResponse(str(os.getpid()))
 
 
