@@ -58,6 +58,7 @@ def run(folder: Path) -> tuple[str, dict[str, str]]:
         CAUSES,
         EVERY,
         FORGOTTEN,
+        NO_DATA,
         NOT_PROVOKED,
         QUIET,
         TARDY,
@@ -96,12 +97,14 @@ def run(folder: Path) -> tuple[str, dict[str, str]]:
             stage.play([cause], PATIENCE_SECONDS)
         stage.play(_with(CAUSES, alone=True), PATIENCE_SECONDS)
         _tell(began, "alone", _with(CAUSES, alone=True), stage)
-        with _steadily(stage):
-            steady = time.monotonic()
+        with _steadily(stage, ("/drill/well", {}), ("/clients", {"size": 5})):
             names = [name for cause in EVERY for name in cause.every]
             stage.until_resolved(names, RESOLVING_SECONDS)
-            time.sleep(max(0.0, STEADY_SECONDS - (time.monotonic() - steady)))
-            charts = charted(stage, catalogue, seconds=CHARTED_SECONDS, times=5)
+            # What is an alert of its own if it goes on begins when all are over.
+            more = ("/drill/call", {"which": "retried-some"}), ("/drill/instead", {})
+            with _steadily(stage, *more):
+                time.sleep(STEADY_SECONDS)
+                charts = charted(stage, catalogue, seconds=CHARTED_SECONDS, times=5)
         until = time.time()
         queries, panels = asked(stage, until), recomputed(stage, catalogue, until)
         told = stage.ears.told
@@ -117,7 +120,7 @@ def run(folder: Path) -> tuple[str, dict[str, str]]:
                 "Each is proven by its test for `promtool`, as all the others are too.",
                 _silent(catalogue, told, NOT_PROVOKED),
                 "## Panels",
-                _panels(queries, panels, charts),
+                _panels(queries, panels, charts, NO_DATA),
             )
         ),
         {
@@ -215,7 +218,7 @@ def _silent(catalogue: Any, told: Any, reasons: dict[str, str]) -> str:
     return "\n".join(rows)
 
 
-def _panels(queries: Any, panels: Any, charts: Any) -> str:
+def _panels(queries: Any, panels: Any, charts: Any, reasons: dict[str, str]) -> str:
     rows = [
         "| board | panel | queries with data | numbers | recomputed | charted |",
         "|---|---|---|---|---|---|",
@@ -223,7 +226,8 @@ def _panels(queries: Any, panels: Any, charts: Any) -> str:
     for board, title in dict.fromkeys((one.board, one.title) for one in queries):
         its = [one for one in queries if (one.board, one.title) == (board, title)]
         rows.append(
-            f"| {board} | {title} | {sum(1 for one in its if one.samples)} of {len(its)} "
+            f"| {board} | {title} | {sum(1 for one in its if one.samples)} of {len(its)}"
+            f"{': ' + reasons[title] if title in reasons else ''} "
             f"| {sum(one.samples for one in its)} | {_beside(panels, board, title)} "
             f"| {_beside(charts, board, title)} |"
         )
@@ -245,16 +249,14 @@ def _cell(text: str) -> str:
 
 
 @contextmanager
-def _steadily(stage: Any) -> Iterator[None]:
+def _steadily(stage: Any, *paths: tuple[str, dict[str, Any]]) -> Iterator[None]:
     """Ask the same things at the same pace while the block runs."""
     over = threading.Event()
 
     def ask() -> None:
         while not over.wait(0.1):
-            stage.get("/drill/well")
-            stage.get("/clients", size=5)
-            stage.get("/drill/call", which="retried-some")
-            stage.get("/drill/instead")
+            for path, parameters in paths:
+                stage.get(path, **parameters)
 
     asking = threading.Thread(target=ask)
     asking.start()

@@ -9,7 +9,7 @@ import yaml
 
 from deploy.sample import ALERTS, PANELS, REQUESTS
 from shipworthy.deploy.alarm import AlarmRule
-from shipworthy.deploy.alarms import VALUE, Prometheus, Unwritable, catalogue_alarms
+from shipworthy.deploy.alarms import VALUE, WHOLE_VALUE, Prometheus, Unwritable, catalogue_alarms
 from shipworthy.events import (
     Alert,
     Compared,
@@ -66,6 +66,18 @@ def test_prometheus_writes_a_value_as_the_service_does(
             "eval_time": "1m",
             "alertname": f"A{number}",
             "exp_alerts": [{"exp_annotations": {"said": value_text(value)}}],
+        }
+        for number, value in enumerate(values)
+    ]
+    rules += [
+        {"alert": f"W{number}", "expr": f"vector({value})", "annotations": {"said": WHOLE_VALUE}}
+        for number, value in enumerate(values)
+    ]
+    tests += [
+        {
+            "eval_time": "1m",
+            "alertname": f"W{number}",
+            "exp_alerts": [{"exp_annotations": {"said": value_text(value, whole=True)}}],
         }
         for number, value in enumerate(values)
     ]

@@ -13,6 +13,7 @@ from shipworthy.events import (
     Both,
     Combined,
     Compared,
+    Expression,
     Increase,
     Mean,
     Metric,
@@ -24,6 +25,7 @@ from shipworthy.events import (
     Unless,
     Value,
     Within,
+    counts,
     kept_apart_by,
     parts,
     ratio,
@@ -124,6 +126,26 @@ def test_what_comes_out_is_kept_apart_by_what_went_in() -> None:
     assert kept_apart_by(Within(0.1, TOOK)) == kept_apart_by(Quantile(0.9, TOOK)) == ()
     often = Compared(Rate(BY_WHO), ">", Number(0))
     assert kept_apart_by(Unless(often, often, on=("who",))) == ("who",)
+
+
+@pytest.mark.parametrize(
+    ("of", "counted"),
+    [
+        (Increase(ALL), True),
+        (Rate(ALL), False),
+        (Combined(Increase(ALL), "*", Rate(ALL)), True),
+        (Combined(Increase(ALL), "/", Increase(ALL)), False),
+        (Combined(Increase(ALL), "+", Increase(ALL)), True),
+        (Combined(Increase(ALL), "-", Rate(ALL)), False),
+    ],
+)
+def test_a_number_of_times_is_known_from_a_share_and_a_speed(of: Expression, counted: bool) -> None:
+    """An alert says its value whole then: that of what stands first in its condition."""
+    first = Compared(of, ">", Number(1.0))
+    other = Compared(Rate(ALL), ">", Number(1.0))
+    assert [counts(one) for one in (of, first, Both(first, other), Unless(first, other))] == [
+        counted
+    ] * 4
 
 
 def test_every_fold_calculation_and_comparison_is_done_the_same_way_everywhere() -> None:

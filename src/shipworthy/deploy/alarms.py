@@ -18,7 +18,7 @@ from shipworthy.deploy.scenario import Waits, scenarios
 from shipworthy.deploy.steady import Untestable
 from shipworthy.deploy.windows import shortened_condition, windows_seconds
 from shipworthy.errors import Misuse
-from shipworthy.events import Alert, Board, Condition, Expression, Metric, Panel, selections
+from shipworthy.events import Alert, Board, Condition, Expression, Metric, Panel, counts, selections
 
 # Of a rate whose declaration names no window.
 USUAL_WINDOW_SECONDS: Final = 300.0
@@ -32,6 +32,7 @@ _HOURLY_SECONDS: Final = 3600.0
 VALUE: Final = (
     '{{ if ge $value 10.0 }}{{ printf "%.0f" $value }}{{ else }}{{ printf "%.3g" $value }}{{ end }}'
 )
+WHOLE_VALUE: Final = '{{ printf "%.0f" $value }}'
 # Where an alert stands whose metrics no panel shows.
 ELSEWHERE: Final = "service"
 
@@ -121,7 +122,7 @@ def _alarm(
         for_seconds=waits.for_seconds,
         keep_seconds=waits.keep_seconds,
         urgency=alert.urgency,
-        summary=_template(alert.summary),
+        summary=_template(alert),
         cause=alert.cause,
         look=alert.look,
         act=alert.act,
@@ -162,11 +163,12 @@ def _shown(panel: Panel) -> list[Metric]:
     return [of.metric for _, expression in panel.shows for of in selections(expression)]
 
 
-def _template(summary: str) -> str:
-    """Return a sentence as a template of Prometheus, which fills in the labels and the value."""
+def _template(alert: Alert) -> str:
+    """Return its sentence as a template of Prometheus, which fills in the labels and the value."""
+    value = WHOLE_VALUE if counts(alert.when) else VALUE
     written = []
-    for text, name, _, _ in Formatter().parse(summary):
+    for text, name, _, _ in Formatter().parse(alert.summary):
         written.append(text)
         if name is not None:
-            written.append(VALUE if name == "value" else f"{{{{ $labels.{name} }}}}")
+            written.append(value if name == "value" else f"{{{{ $labels.{name} }}}}")
     return "".join(written)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from shipworthy.deploy.alarm import AlarmRule
-from shipworthy.deploy.alarms import VALUE
+from shipworthy.deploy.alarms import VALUE, WHOLE_VALUE
 from shipworthy.deploy.promql import range_text
 from shipworthy.deploy.rules import HEAD
 from shipworthy.events import Urgency
@@ -21,6 +21,13 @@ def runbook_files(alarms: Iterable[AlarmRule]) -> dict[str, str]:
     return {f"runbooks/{alarm.name}.md": _page(alarm) for alarm in alarms}
 
 
+def _sentence(summary: str) -> str:
+    """Return it with the names of what Prometheus fills in."""
+    for value in (VALUE, WHOLE_VALUE):
+        summary = summary.replace(value, "`value`")
+    return summary.replace("{{ $labels.", "`").replace(" }}", "`")
+
+
 def _page(alarm: AlarmRule) -> str:
     lasts = f"for {range_text(alarm.for_seconds)}" if alarm.for_seconds else "at once"
     if alarm.keep_seconds:
@@ -30,7 +37,7 @@ def _page(alarm: AlarmRule) -> str:
             f"<!-- {HEAD} -->",
             f"# {alarm.name}",
             "",
-            alarm.summary.replace(VALUE, "`value`").replace("{{ $labels.", "`").replace(" }}", "`"),
+            _sentence(alarm.summary),
             "",
             f"- Severity: {_MEANS[alarm.urgency]}",
             f"- Fires: {lasts}",

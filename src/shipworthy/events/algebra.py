@@ -290,6 +290,26 @@ def kept_apart_by(of: Expression | Condition) -> tuple[str, ...] | None:
             return of.of.by
 
 
+def counts(of: Expression | Condition) -> bool:
+    """Return whether what comes out is how often something happened.
+
+    That is estimated from samples, as Prometheus does it, so its fractions say nothing.
+    """
+    match of:
+        case Increase():
+            return True
+        case Combined(operator="*"):
+            return counts(of.left) or counts(of.right)
+        case Combined(operator="+" | "-"):
+            return counts(of.left) and counts(of.right)
+        case Compared():
+            return counts(of.left)
+        case Both() | Unless():
+            return counts(of.first)
+        case _:
+            return False
+
+
 def must_be_bucket(metric: Metric, bound: float) -> None:
     """Raise `ValueError` with the nearest bucket where `bound` is none."""
     if bound not in metric.buckets:

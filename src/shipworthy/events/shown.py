@@ -62,13 +62,12 @@ class Panel:
             yield from (f"{name!r} does not tell {one!r} apart" for one in {*labels} - named)
 
 
-def value_text(value: float) -> str:
+def value_text(value: float, *, whole: bool = False) -> str:
     """Write the value of an alert for a sentence: whole from 10 on, else with three digits.
 
-    How often something happened in a window is estimated from samples, as Prometheus does it, so
-    its fractions say nothing: 25.67 failures are 26.
+    A number of times (`counts`) is always `whole`: 3.41 failures are 3.
     """
-    return f"{value:.0f}" if value >= 10 else f"{value:.3g}"
+    return f"{value:.0f}" if whole or value >= 10 else f"{value:.3g}"
 
 
 class Urgency(StrEnum):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, final
 
-from shipworthy.events import Alert, Urgency, kept_apart_by, selections, value_text
+from shipworthy.events import Alert, Urgency, counts, kept_apart_by, selections, value_text
 from shipworthy.telemetry.evaluate import Values
 from shipworthy.telemetry.history import Labels
 
@@ -57,7 +57,8 @@ class Raised:
     @property
     def summary(self) -> str:
         """The sentence of the alert, with its labels and value."""
-        return self.alert.summary.format_map({**self.named, "value": value_text(self.value)})
+        value = value_text(self.value, whole=counts(self.alert.when))
+        return self.alert.summary.format_map({**self.named, "value": value})
 
 
 @final
