@@ -109,7 +109,7 @@ def _kill(
 
 ABOUT = """
 *Back* is until both serve again; *lost* are requests, median and most; the *queue* is the machine's
-load average of a minute, median: it has two CPUs, and others worked on it. No request on a
+load average of a minute, median: it has two CPUs. No request on a
 connection of another worker was lost.
 
 ## Where the time goes
