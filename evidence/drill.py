@@ -122,7 +122,7 @@ def run(folder: Path) -> tuple[str, dict[str, str]]:
                 "## Panels",
                 _panels(queries, panels, charts, NO_DATA),
             )
-        ),
+        ).replace(f"{folder}/", ""),
         {
             "Prometheus": _version("prometheus"),
             "Alertmanager": _version("prometheus-alertmanager"),
