@@ -101,7 +101,10 @@ def run(folder: Path) -> tuple[str, dict[str, str]]:
             names = [name for cause in EVERY for name in cause.every]
             stage.until_resolved(names, RESOLVING_SECONDS)
             # What is an alert of its own if it goes on begins when all are over.
-            more = ("/drill/call", {"which": "retried-some"}), ("/drill/instead", {})
+            more: list[tuple[str, dict[str, Any]]] = [
+                ("/drill/call", {"which": "retried-some"}),
+                ("/drill/instead", {}),
+            ]
             with _steadily(stage, *more):
                 time.sleep(STEADY_SECONDS)
                 charts = charted(stage, catalogue, seconds=CHARTED_SECONDS, times=5)
