@@ -16,6 +16,7 @@ from functools import partial
 import pytest
 import sqlalchemy
 from sqlalchemy import create_engine, event, text
+from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError as PoolTimeoutOfSqlalchemy
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool, QueuePool
@@ -311,6 +312,43 @@ def test_all_engines_are_protected_on_first_use_whenever_made(tmp_path):
     for engine in (early, warm, late):
         assert type(engine.pool) is QueuePool
         engine.dispose()
+
+
+def test_what_create_engine_hands_on_is_seen_in_the_code_of_the_engine():
+    """SQLAlchemy 2.0 looks there, and refuses `echo` and others where it finds no names."""
+    before = _names_taken()
+    undo = protect_all(DbSettings())
+    during = _names_taken()
+    engine = create_engine("sqlite://", echo=False, hide_parameters=True, logging_name="shop")
+    undo()
+    engine.dispose()
+
+    assert during == before >= {"pool", "dialect", "url", "echo", "hide_parameters"}
+    assert (engine.hide_parameters, engine.logging_name) == (True, "shop")
+    assert _names_taken() == before
+
+
+def _names_taken() -> set[str]:
+    code = Engine.__init__.__code__
+    return set(code.co_varnames[: code.co_argcount])
+
+
+def test_a_wrapper_of_somebody_else_is_left_as_it_is(monkeypatch):
+    """It takes anything, and so do we then."""
+    plain = Engine.__init__
+
+    def theirs(engine, *args, **options):
+        plain(engine, *args, **options)
+
+    monkeypatch.setattr(Engine, "__init__", theirs)
+    undo = protect_all(DbSettings())
+    engine = create_engine("sqlite://")
+    found = [one.name for one in protections()]
+    undo()
+    engine.dispose()
+
+    assert found == ["main"]
+    assert Engine.__init__ is theirs
 
 
 def test_a_pool_made_without_an_engine_is_guarded_by_its_permits(tmp_path):

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial, wraps
+from inspect import signature
 from math import inf
 from time import monotonic
 from typing import Annotated, Any, TypeVar, final
@@ -803,12 +804,13 @@ def _tell_of_new(adopt: Callable[[Pool, Any], None]) -> Callable[[], None]:
     # Who was put on after us may go on calling us: we do nothing more then.
     in_force = True
 
-    @wraps(plain)
-    def made(engine: Engine, *args: Any, **options: Any) -> None:
+    def make(engine: Engine, *args: Any, **options: Any) -> None:
         plain(engine, *args, **options)
         if in_force and not _ours.get():
             adopt(engine.pool, engine.dialect)
             _engines[id(engine)] = engine
+
+    made = _named_like(plain, make)
 
     def end() -> None:
         nonlocal in_force
@@ -816,8 +818,28 @@ def _tell_of_new(adopt: Callable[[Pool, Any], None]) -> Callable[[], None]:
         if Engine.__init__ is made:
             Engine.__init__ = plain  # type: ignore[method-assign]
 
-    Engine.__init__ = made  # type: ignore[method-assign, assignment]
+    Engine.__init__ = made  # type: ignore[method-assign]
     return end
+
+
+def _named_like(plain: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function` as one that takes its arguments by the names that `plain` has for them.
+
+    SQLAlchemy 2.0 reads in the code of `Engine.__init__` what `create_engine` may hand on, and
+    refuses `echo` where that has but `*args` and `**options`.
+    """
+    parameters = signature(plain, follow_wrapped=False).parameters.values()
+    if any(one.kind is not one.POSITIONAL_OR_KEYWORD for one in parameters):
+        return wraps(plain)(function)  # somebody else's, who has taken the names away before us
+    takes = ", ".join(
+        one.name if one.default is one.empty else f"{one.name}=defaults[{one.name!r}]"
+        for one in parameters
+    )
+    space = {"function": function, "defaults": {one.name: one.default for one in parameters}}
+    hands_on = ", ".join(one.name for one in parameters)
+    exec(f"def named({takes}): function({hands_on})", space)  # noqa: S102 - names of parameters
+    named: Any = space["named"]
+    return wraps(plain)(named)
 
 
 def _free_name(taken: Iterable[str]) -> str:
