@@ -37,6 +37,7 @@ CALLS = Metric(
 )
 ALL = Selection(metric=CALLS)
 TOOK = Selection(metric=Metric("took_seconds", "histogram", "S.", buckets=(0.1, 1.0)))
+SPENT = Selection(metric=Metric("spent_seconds_total", "counter", "S."))
 DEPTH = Selection(metric=Metric("depth", "gauge", "Depth."))
 BY_WHO = Selection(metric=CALLS, by=("who",))
 BAD = Selection(metric=CALLS, where={"how": "bad"})
@@ -132,6 +133,8 @@ def test_what_comes_out_is_kept_apart_by_what_went_in() -> None:
     ("of", "counted"),
     [
         (Increase(ALL), True),
+        (Increase(TOOK), True),
+        (Increase(SPENT), False),
         (Rate(ALL), False),
         (Combined(Increase(ALL), "*", Rate(ALL)), True),
         (Combined(Increase(ALL), "/", Increase(ALL)), False),

@@ -42,6 +42,7 @@ def naming_entry(seq: int) -> Iterator[None]:
     """Let what the block cannot make sense of be a `LogRowUnreadable` of the entry `seq`."""
     try:
         yield
+    # The last two are of times that no calendar of the machine has.
     except (ValueError, TypeError, AttributeError, LookupError, OverflowError, OSError) as error:
         # Of the others the text alone says nothing: "KeyError: 77".
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "

@@ -92,7 +92,7 @@ def recent_entries(connection: sa.Connection, wanted: LogFilter) -> list[LoggedE
                 found.append(_entry(row, shape, dialect, openings))
         except LogRowUnreadable as error:
             # In its place: a list that ended here would hide what nobody has touched.
-            found.append(_unreadable(row, str(error)))
+            found.append(_unread(row, str(error)))
     return found
 
 
@@ -184,7 +184,7 @@ def _entry(
         microsecond=row.at_microseconds % 1_000_000
     )
     return replace(
-        _unreadable(row, ""),
+        _unread(row, ""),
         at=at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
         op=OPERATIONS[row.op],
         table=str(shape.table.name),
@@ -199,8 +199,11 @@ def _entry(
     )
 
 
-def _unreadable(row: Any, because: str) -> LoggedEntry:
-    """Return what is known of an entry without reading it: its context, which stands elsewhere."""
+def _unread(row: Any, because: str) -> LoggedEntry:
+    """Return what is known of an entry without reading it: its context, which stands elsewhere.
+
+    `because` says why it cannot be read, '' where it only was not yet.
+    """
     return LoggedEntry(
         seq=row.seq,
         at="",

@@ -293,11 +293,12 @@ def kept_apart_by(of: Expression | Condition) -> tuple[str, ...] | None:
 def counts(of: Expression | Condition) -> bool:
     """Return whether what comes out is how often something happened.
 
-    That is estimated from samples, as Prometheus does it, so its fractions say nothing.
+    That is estimated from samples, as Prometheus does it, so its fractions say nothing; those of
+    seconds that were added up say something.
     """
     match of:
         case Increase():
-            return True
+            return of.of.metric.kind == "histogram" or not of.of.metric.unit
         case Combined(operator="*"):
             return counts(of.left) or counts(of.right)
         case Combined(operator="+" | "-"):
