@@ -76,6 +76,7 @@ from shipworthy.web import (
     ActorSettings,
     App,
     AppLifespan,
+    Blocked,
     Call,
     Correlation,
     CountedTwice,
@@ -329,6 +330,7 @@ class _Hull:
         # Of the whole process, and once: engines are not of one application.
         bind_engines(self._audit, service=actors.service)
         flag_tables(settings.of(TrashSettings))
+        self.blocked = Blocked(self.registry, now=now)
         self._problems = Problems(
             mode=web.problems,
             development=settings.environment == "development",

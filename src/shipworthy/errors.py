@@ -72,15 +72,23 @@ class PortTaken(StartFailed):
 
 
 class RequestInvalid(ShipworthyError):
-    """What a client sent cannot be used; the message is for the client, and tells nothing else."""
+    """What a client sent cannot be used; the message is for the client, and tells nothing else.
+
+    `told` is set where whoever refused it states that by itself.
+    """
 
     status = 400
+    told = False
 
 
 class Rejected(ShipworthyError):
-    """The call it names was never begun; what was done before that call is not undone by it."""
+    """The call it names was never begun; what was done before that call is not undone by it.
+
+    `told` is set where whoever rejected it states that by itself.
+    """
 
     status = 503
+    told = False
 
     def __init__(self, message: str, *, retry_after_seconds: float) -> None:
         self.retry_after_seconds = retry_after_seconds

@@ -14,6 +14,7 @@ from shipworthy.web.access import Access
 from shipworthy.web.actor import ActorFinder, ActorHeaderRefused, ActorUnreadable, actor_named
 from shipworthy.web.actor_settings import ActorSettings
 from shipworthy.web.ask import Heard, Unanswered, ask
+from shipworthy.web.blocked import BLOCKED, Blocked, Blocking, RequestBlocked
 from shipworthy.web.context import Correlation, new_ids, parse_traceparent
 from shipworthy.web.door import DoorClosed, DoorCrowded, DoorGuard
 from shipworthy.web.drain import DrainGate, InFlight
@@ -53,6 +54,7 @@ from shipworthy.web.traces import Traces
 from shipworthy.web.wsgi import WsgiApp
 
 __all__ = [
+    "BLOCKED",
     "WEB_SHOWN",
     "Access",
     "ActorFinder",
@@ -62,6 +64,8 @@ __all__ = [
     "AnswerMissing",
     "App",
     "AppLifespan",
+    "Blocked",
+    "Blocking",
     "Call",
     "CallRefused",
     "CommitUnfenced",
@@ -89,6 +93,7 @@ __all__ = [
     "Receive",
     "Replay",
     "ReplayWithheld",
+    "RequestBlocked",
     "RequestMetrics",
     "RequestReplayed",
     "RouteTable",

@@ -163,7 +163,8 @@ class Problems:
     async def answer(self, call: Call, error: BaseException) -> None:
         """Answer a call that ended with `error`, if its answer has not begun, and log it."""
         if is_refusal(error) and not call.status:
-            emit(CallRefused, refusal=type(error).__name__, because=str(error))
+            if not getattr(error, "told", False):
+                emit(CallRefused, refusal=type(error).__name__, because=str(error))
             await self._say_why(call, error)
         elif isinstance(error, asyncio.CancelledError) and _called_off():
             await self._answer_called_off(call, error)

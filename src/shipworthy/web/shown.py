@@ -25,6 +25,7 @@ from shipworthy.events import (
     Value,
     ratio,
 )
+from shipworthy.web.blocked import BLOCKED
 from shipworthy.web.door import INSIDE, REFUSED, WAITED, WAITING
 from shipworthy.web.replay import REPLAYS, RUN_AGAIN
 from shipworthy.web.request_metrics import (
@@ -241,6 +242,18 @@ WEB_PANELS: Final = (
         help="Run again, or why not.",
         board=Board.RESILIENCE,
         shows=(("{result}", Rate(Selection(metric=REPLAYS, by=("result",)))),),
+        unit="per_second",
+    ),
+    Panel(
+        title="Turned away",
+        help="Requests that a guard turned away, and in mode report those that it would have.",
+        board=Board.SECURITY,
+        shows=(
+            (
+                "{guard}: {rule} ({mode})",
+                Rate(Selection(metric=BLOCKED, by=("guard", "rule", "mode"))),
+            ),
+        ),
         unit="per_second",
     ),
 )
