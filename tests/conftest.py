@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 import services
+from shipworthy.redact import known
 
 _PATIENCE_SECONDS = 2.0
 # `timeout` in pyproject.toml.
@@ -98,6 +99,14 @@ def mariadb_url(mariadb_server: services.Server) -> Iterator[str]:
     """The URL of a new, empty MariaDB database, dropped after the test."""
     with mariadb_server.database() as url:
         yield url
+
+
+@pytest.fixture(autouse=True)
+def _secrets_of_this_test_alone() -> Iterator[None]:
+    """What one test gives as a secret, another may have for a word."""
+    before = known._known
+    yield
+    known._known = before
 
 
 @pytest.fixture(scope="session")

@@ -327,15 +327,14 @@ class _Hull:
             else Traces(settings.of(TraceSettings), self._export, now=now)
         )
         metrics = RequestMetrics(self.registry, self.in_flight.calls)
-        # Of the whole process, and once: engines are not of one application.
-        bind_engines(self._audit, service=actors.service)
-        flag_tables(settings.of(TrashSettings))
+        _bind_process(settings)
         self.blocked = Blocked(self.registry, now=now)
         self._problems = Problems(
             mode=web.problems,
             development=settings.environment == "development",
             leaving=lambda: self._gate.leaving,
             failed=metrics.failed,
+            echo=web.validation_input,
         )
         self._streams = EventStreams(self.in_flight.calls)
         self.line = Line(
@@ -633,6 +632,12 @@ class _Hull:
             interval_seconds=self._settings.check_interval_seconds,
             timeout_seconds=seconds,
         )
+
+
+def _bind_process(settings: Loaded) -> None:
+    """Do what is of the whole process, and once: engines are not of one application."""
+    bind_engines(settings.of(AuditSettings), service=settings.of(ActorSettings).service)
+    flag_tables(settings.of(TrashSettings))
 
 
 def _access_log(registry: Registry, settings: Loaded) -> AccessLog | None:

@@ -3,9 +3,7 @@
 import pytest
 
 from shipworthy.operations import OperationsSettings
-from shipworthy.settings import Secret
-
-LONG = Secret("a-token-of-thirty-two-characters")
+from shipworthy.settings import load
 
 
 def test_the_defaults_listen_on_loopback_and_need_nothing():
@@ -17,32 +15,36 @@ def test_the_defaults_listen_on_loopback_and_need_nothing():
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("key", "value", "words"),
     [
-        (OperationsSettings(host="0.0.0.0"), "operations.token: not set"),
-        (OperationsSettings(token=Secret("short")), "operations.token: 5 characters"),
-        (OperationsSettings(scrape_token=Secret("x" * 23)), "operations.scrape_token: 23"),
+        ("HOST", "0.0.0.0", "operations.token: not set"),
+        ("TOKEN", "shorter", "operations.token: it has 7 characters, use 24"),
+        ("SCRAPE_TOKEN", "abcdefgh" * 2 + "abcdefg", "operations.scrape_token: it has 23"),
+        ("SCRAPE_TOKEN", "xy" * 20, "operations.scrape_token: it repeats 2 characters"),
     ],
 )
-def test_production_refuses_what_can_be_guessed_or_not_used(settings, words):
+def test_production_refuses_what_can_be_guessed_or_not_used(tmp_path, key, value, words):
     """Production and staging say what is wrong with its numbers; development lets it be."""
-    assert [words in refusal for refusal in settings.refusals("production")] == [True]
-    assert len(settings.refusals("staging")) == 1
-    assert settings.refusals("development") == []
+    said = {f"SHIPWORTHY_OPERATIONS__{key}": value}
+
+    def refusals(environment):
+        return load(environ=said, directory=tmp_path, environment=environment).refusals()
+
+    (sentence,) = refusals("production")
+    assert sentence.startswith(words)
+    assert refusals("staging") == [sentence]
+    assert refusals("development") == []
+    assert value == "0.0.0.0" or value not in sentence
 
 
-def test_production_accepts_a_port_for_all_with_a_long_token():
+def test_production_accepts_a_port_for_all_with_a_long_token(tmp_path):
     """Off loopback with a token of 24 characters or more is fine."""
-    settings = OperationsSettings(host="0.0.0.0", token=LONG, scrape_token=Secret("x" * 24))
-
-    assert settings.refusals("production") == []
-
-
-def test_a_refusal_never_shows_the_token():
-    """A token that is too short is still a secret."""
-    refusals = OperationsSettings(token=Secret("hunter2")).refusals("production")
-
-    assert "hunter2" not in "".join(refusals)
+    said = {
+        "SHIPWORTHY_OPERATIONS__HOST": "0.0.0.0",
+        "SHIPWORTHY_OPERATIONS__TOKEN": "a-token-of-thirty-two-characters",
+        "SHIPWORTHY_OPERATIONS__SCRAPE_TOKEN": "Plover-Lantern-Wheatear-",
+    }
+    assert load(environ=said, directory=tmp_path, environment="production").refusals() == []
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ None is real: they have the form of one, and that is all that can be recognised.
 
 import base64
 
+from shipworthy.redact import remember
+
 _B62 = "Zq7Wm2Xk9Tr4Bn6Vc8Ld3Fh5Gj1Py0Su"  # 32 letters and digits as a machine throws them
 _HEX = "9f86d081884c7d659a2feaa0c55ad015"
 _B64 = base64.b64encode(bytes(range(7, 247, 5))).decode()
@@ -23,8 +25,14 @@ _SQL_ERROR = """(sqlite3.IntegrityError) UNIQUE constraint failed: clients.mail
 [parameters: ('ana@example.org', 'Kingfisher-31')]
 (Background on this error at: https://sqlalche.me/e/20/gkpj)"""
 
+# What a process was given as a secret, and told by nothing but its value.
+GIVEN = "violet-Ptarmigan/48"
+remember(GIVEN)
+
 # What kind it is, how it is written, and what must not be read of it.
 PLANTED: tuple[tuple[str, str, str], ...] = (
+    ("a secret of the settings", f"it said {GIVEN} and left", GIVEN),
+    ("the same in a URL", "GET /x?v=violet-Ptarmigan%2F48 HTTP/1.1", "violet-Ptarmigan%2F48"),
     ("password in a pair", "password=Kingfisher-11", "Kingfisher-11"),
     ("password in quotes", "connect(user='app', password='King fisher 12')", "fisher 12"),
     ("password in JSON", '{"user": "app", "password": "Kingfisher-13"}', "Kingfisher-13"),

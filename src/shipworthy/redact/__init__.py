@@ -10,6 +10,7 @@ a client may be told, which is not decided by taking secrets out (`web.answers`)
 
 from shipworthy.redact.fields import redact_fields
 from shipworthy.redact.hidden import HIDDEN, REDACTIONS, hidden
+from shipworthy.redact.known import remember, remember_environment
 from shipworthy.redact.names import is_harmless_name, is_secret, is_secret_name
 from shipworthy.redact.statements import without_values
 from shipworthy.redact.text import printable, redact
@@ -24,5 +25,7 @@ __all__ = [
     "printable",
     "redact",
     "redact_fields",
+    "remember",
+    "remember_environment",
     "without_values",
 ]

@@ -4,7 +4,7 @@ HIDDEN = "***"
 
 # Of this process. Plain numbers, which whoever shows them reads: nothing is asked for them.
 REDACTIONS = dict.fromkeys(
-    ("card", "credential", "header", "jwt", "key", "name", "pem", "sql", "url"), 0.0
+    ("card", "credential", "header", "jwt", "key", "known", "name", "pem", "sql", "url"), 0.0
 )
 
 

@@ -4,6 +4,7 @@ import re
 
 from shipworthy.redact.hidden import hidden
 from shipworthy.redact.keys import may_hold_keys, without_cards, without_keys
+from shipworthy.redact.known import without_known
 from shipworthy.redact.names import without_secret_values
 from shipworthy.redact.statements import without_sql_values
 
@@ -42,7 +43,9 @@ def redact(text: str) -> str:
     Told are: passwords in URLs, bearer and basic credentials, values of secret-looking names
     (`password=...`, `"api_key": "..."`), cookies, JSON Web Tokens, private keys in PEM, keys of
     well-known services, password hashes, numbers of cards, and what errors of databases repeat.
+    And those that this process was given in its settings and its environment, by their value.
     """
+    text = without_known(text)
     # What joins a name to its value; without one, only what stands for itself can be a secret.
     joined = "=" in text or ":" in text or "'" in text or '"' in text or "--" in text
     if joined or may_hold_keys(text):

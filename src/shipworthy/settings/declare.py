@@ -90,6 +90,7 @@ class Option:
     minimum: float | None
     maximum: float | None
     flag: str
+    least_characters: int
 
     @property
     def variable(self) -> str:
@@ -109,6 +110,7 @@ class _Declared:
     minimum: float | None = None
     maximum: float | None = None
     flag: str = ""
+    least_characters: int = 0
 
 
 def option(
@@ -178,9 +180,12 @@ def size(
     return field(default=parse_size(default), metadata={"shipworthy": declared})
 
 
-def secret(help: str) -> Secret:  # noqa: A002
-    """Declare a secret, not set by default; it may also come from the file `..._FILE` names."""
-    declared = _Declared(help=help, profiles={})
+def secret(help: str, *, least_characters: int = 0) -> Secret:  # noqa: A002
+    """Declare a secret, not set by default; it may also come from the file `..._FILE` names.
+
+    Staging and production refuse one that everybody tries, or shorter than `least_characters`.
+    """
+    declared = _Declared(help=help, profiles={}, least_characters=least_characters)
     return field(default=Secret(), metadata={"shipworthy": declared})
 
 
@@ -248,4 +253,5 @@ def _option(
         minimum=declared.minimum,
         maximum=declared.maximum,
         flag=declared.flag or f"--{short.replace('_', '-')}",
+        least_characters=declared.least_characters,
     )

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, TypeVar, cast, final
 
 from shipworthy.errors import SettingsInvalid
+from shipworthy.redact import remember, remember_environment
 from shipworthy.settings.convert import from_text, from_toml, nearest, shown
 from shipworthy.settings.declare import (
     ENVIRONMENTS,
     Environment,
     Kind,
     Option,
+    Secret,
     options_of,
     sections,
 )
@@ -25,6 +27,7 @@ from shipworthy.settings.sources import (
     said_in_environment,
     said_on_command_line,
 )
+from shipworthy.settings.weak import weakness
 
 S = TypeVar("S")
 
@@ -56,12 +59,26 @@ class Loaded:
 
     def refusals(self) -> list[str]:
         """Return what this environment refuses, one sentence for each."""
-        return [
+        refused = [
             sentence
             for section in self._sections.values()
             if (refusals := getattr(section, "refusals", None)) is not None
             for sentence in refusals(self.environment)
         ]
+        return refused + ([] if self.environment == "development" else self._weak())
+
+    def _weak(self) -> list[str]:
+        secrets = (
+            (option, getattr(section, option.field))
+            for cls, section in self._sections.items()
+            for option in options_of(cls)
+            if option.kind is Kind.SECRET
+        )
+        found = [
+            (option.key, weakness(value.reveal(), least_characters=option.least_characters))
+            for option, value in secrets
+        ]
+        return [f"{key}: {because}" for key, because in found if because]
 
 
 def load(
@@ -77,11 +94,14 @@ def load(
     The default, the default of the environment, `file` (else `shipworthy.toml` of `directory`, else
     `[tool.shipworthy]` of its `pyproject.toml`), the file's `[profile.<environment>.<section>]`,
     `SHIPWORTHY_<SECTION>__<KEY>`, for secrets `..._FILE`, and `overrides` (text by key, from the
-    command line). The environment is `SHIPWORTHY_ENV`, unless `environment` names another.
+    command line). The environment is `SHIPWORTHY_ENV`, unless `environment` names another. Every
+    secret read, and those of the application in the process's environment, is redacted from now on.
 
     Raises `SettingsInvalid` with every problem found, each with its place.
     """
-    environ = os.environ if environ is None else environ
+    if environ is None:
+        environ = os.environ
+        remember_environment(environ)
     problems: list[str] = []
     options = {option.key: option for cls in sections() for option in options_of(cls)}
     named = _environment(environ, problems)
@@ -101,6 +121,9 @@ def load(
     # What is overruled is read too: it would stop the next start, on the day it counts.
     _read(others, options, problems)
     held |= _read(chosen, options, problems)
+    for value, _ in held.values():
+        if isinstance(value, Secret):
+            remember(value.reveal())
     if problems:
         raise SettingsInvalid(problems)
     if document:

@@ -89,7 +89,9 @@ class MetricsSettings:
         "path on the application's port at which `harden()` under another server shows what all "
         "its workers count; `run` has it on the operations port, and not there",
     )
-    token: Secret = secret("the bearer token that opens metrics.path")  # noqa: RUF009
+    token: Secret = secret(  # noqa: RUF009 - it makes a field
+        "the bearer token that opens metrics.path", least_characters=16
+    )
     shared_directory: str = option(
         "",
         "directory of this service alone in which those workers count; in memory is best, as "

@@ -6,7 +6,7 @@ are; what a guard costs is a function call.
 
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, final
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, final
 
 from shipworthy.context import RequestRecord
 from shipworthy.web.answers import is_refusal
@@ -26,6 +26,9 @@ Headers = list[tuple[bytes, bytes]]
 
 # What no route serves: one value, so that no client can make more of them.
 UNMATCHED = "_unmatched"
+
+# What an answer may be written anew for: a page of the framework, and what it repeats of the input.
+HELD: Final = frozenset({422, 500})
 
 # Stands in a call until `Correlation` has made the record of its request.
 _NOBODY = RequestRecord(request_id="", correlation_id="", trace_id="", span_id="")
@@ -157,7 +160,7 @@ class Call:
         """Take a message of the application's answer, past the guards, to the server."""
         kind = message["type"]
         if kind == "http.response.start":
-            if message["status"] == 500 and self._line.answers.holds:
+            if message["status"] in HELD and self._line.answers.holds:
                 return self._line.answers.hold(self, message)
             return self.start(message)
         if self.held is not None:

@@ -1,7 +1,8 @@
 """What a client is told when an application raised or a guard refused: RFC 9457 problems.
 
 The client learns that it failed and under which id; the log learns all, redacted. What the
-application itself answers, 404, 405 and 422 among it, passes as it is.
+application itself answers, 404 and 405 among it, passes as it is; 422 does but for what it repeats
+of the input (`echo`).
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from shipworthy.context import RequestRecord
 from shipworthy.errors import Draining
 from shipworthy.events import Event, Label, Severity, emit, event
 from shipworthy.web.answers import FAILED, INTERRUPTED, Explanation, answer_for, is_refusal
+from shipworthy.web.echo import ECHO_BYTES, Echo, may_echo, without_echo
 from shipworthy.web.line import Call, Headers, Message, nothing
 
 Mode = Literal["off", "report", "enforce"]
@@ -48,6 +50,12 @@ _OWN_BODIES = (
 _OWN_HEADS = (
     b"<!doctype html>\n<html lang=en>\n<title>500 Internal Server Error</title>",
     b'<!doctype html>\n<html lang="en">\n<head>\n  <title>Server Error (500)</title>',
+)
+# No JSON begins with it.
+_OVERLONG = b"\0"
+_TOO_LONG = Explanation(
+    status=422,
+    detail="What was sent is not valid, and the list of what is wrong is too long to be shown.",
 )
 _NO_LONGER_TRUE = (b"content-", b"etag", b"last-modified", b"transfer-encoding", b"cache-control")
 
@@ -111,7 +119,8 @@ class Problems:
     FastAPI) or reports it and returns (Flask, Quart, Django, Litestar, see `frameworks`). So the
     first part of a 500 is held back until it is known whose words it holds: what the application
     wrote passes, the framework's own page gives way to a problem, and so does, except in
-    development, a page that shows a traceback.
+    development, a page that shows a traceback. A 422 is held back too, until it is known what it
+    repeats of the input: see `echo`.
 
     In the modes `report` and `off` no answer of the application is touched, and where there is
     none the client gets what the server would say, with its id; an exception is logged in every
@@ -126,20 +135,46 @@ class Problems:
         development: bool,
         leaving: Callable[[], bool],
         failed: Callable[[str, str], None] = _uncounted,
+        echo: Echo = "secrets",
     ) -> None:
         self.holds = mode == "enforce"
+        self._echo = echo
         self._failed = failed
         self._development = development
         self._leaving = leaving
 
     def hold(self, call: Call, message: Message) -> Awaitable[None]:
-        """Take a part of a 500, which may have to be replaced."""
+        """Take a part of a 500, or of a 422, which may have to be replaced."""
         held = call.held
         if held is None:
+            if message["status"] == 422 and not self._may_echo(message):
+                return call.start(message)
             call.held = [message]
             return nothing()
         held.append(message)
+        if held[0]["status"] == 422:
+            return self._look_for_echo(call, held)
         return self._look(call, held)
+
+    def _may_echo(self, message: Message) -> bool:
+        headers = {name.lower(): value for name, value in message.get("headers", ())}
+        return self._echo != "show" and may_echo(headers)
+
+    async def _look_for_echo(self, call: Call, held: list[Message]) -> None:
+        """Write the answer anew, once it is whole, where it repeats what it may not."""
+        body = _body(held)
+        if len(body) > ECHO_BYTES or body.startswith(_OVERLONG):
+            # That it is too long is all there is to remember of what will not be sent.
+            held[1:] = [{**held[-1], "body": _OVERLONG}]
+        if held[-1].get("more_body", False):
+            return
+        if _body(held) == _OVERLONG:
+            await self._explain(call, _TOO_LONG)
+            return
+        written = without_echo(body, self._echo)
+        if written is not None:
+            held[:] = [_with_length(held[0], len(written)), {**held[-1], "body": written}]
+        await _release(call, held)
 
     async def finish(self, call: Call) -> None:
         """See to it that a call whose application has returned has an answer."""
@@ -285,6 +320,15 @@ async def _release(call: Call, held: list[Message]) -> None:
     await call.start(held[0])
     for part in held[1:]:
         await call.send(part)
+
+
+def _with_length(head: Message, length: int) -> Message:
+    kept = [
+        (name, value)
+        for name, value in head.get("headers", ())
+        if name.lower() not in {b"content-length", b"content-encoding"}
+    ]
+    return {**head, "headers": [*kept, (b"content-length", b"%d" % length)]}
 
 
 def _answered(call: Call) -> str:

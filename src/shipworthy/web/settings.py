@@ -36,6 +36,11 @@ class WebSettings:
         "answer unhandled exceptions with an RFC 9457 problem; report only logs them, off does "
         "not look at the application's answers either",
     )
+    validation_input: Literal["show", "secrets", "hide"] = option(
+        "secrets",
+        "what a 422 with pydantic's list of errors repeats of the input: all, all but secrets, "
+        "nothing; needs web.problems = enforce",
+    )
     live_path: str = option("/livez", "the path of the liveness probe, empty for none")
     ready_path: str = option("/readyz", "the path of the readiness probe, empty for none")
     startup_path: str = option("/startupz", "the path of the start-up probe, empty for none")
