@@ -78,11 +78,13 @@ from shipworthy.web import (
     AppLifespan,
     Blocked,
     Call,
+    ClientSettings,
     Correlation,
     CountedTwice,
     DoorGuard,
     DrainGate,
     EventStreams,
+    Forwarded,
     Idempotency,
     IdempotencySettings,
     InFlight,
@@ -319,7 +321,8 @@ class _Hull:
         self._scrape = self._shown_here(settings)
         actors = settings.of(ActorSettings)
         routes = routes_of(app)
-        facts = ActorFinder(actors, routes.template)
+        forwarded = Forwarded(settings.of(ClientSettings))
+        facts = ActorFinder(actors, routes.template, forwarded=forwarded)
         self._export = _span_export(self.registry, settings)
         self._traces = (
             None
@@ -341,7 +344,7 @@ class _Hull:
             self.served,
             # In the order of `web.guards`: who comes later has the ids, and is counted.
             (
-                Correlation(facts),
+                Correlation(facts, forwarded),
                 Access(
                     metrics,
                     log if web.access_log else None,

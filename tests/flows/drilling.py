@@ -69,6 +69,7 @@ statement_warn = "100ms"
 leak_after = "1s"
 [actor]
 from = ["header:X-User"]
+[client]
 trusted_proxies = ["127.0.0.1", "::1"]
 [audit]
 exclude = ["alembic_version", "drill_row"]

@@ -14,6 +14,8 @@ from shipworthy.web import (
     ActorHeaderRefused,
     ActorSettings,
     ActorUnreadable,
+    ClientSettings,
+    Forwarded,
     actor_named,
 )
 from web.conftest import http_scope
@@ -23,9 +25,12 @@ pytestmark = pytest.mark.anyio
 NOW = 1_800_000_000.0
 
 
-def finder(*sources, **settings):
+def finder(*sources, trusted_proxies=(), **settings):
     return ActorFinder(
-        ActorSettings(from_=sources, **settings), lambda _: "/route", wall=lambda: NOW
+        ActorSettings(from_=sources, **settings),
+        lambda _: "/route",
+        forwarded=Forwarded(ClientSettings(trusted_proxies=trusted_proxies)),
+        wall=lambda: NOW,
     )
 
 

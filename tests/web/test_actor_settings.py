@@ -7,15 +7,17 @@ from shipworthy.settings import Secret, load
 from shipworthy.web import ActorFinder, ActorSettings
 
 
-def test_settings_that_let_anybody_name_himself_are_refused():
+def test_settings_that_let_anybody_name_himself_are_refused(tmp_path):
     """With what to do about it."""
     assert ActorSettings().refusals("production") == []
-    wrong = ActorSettings(from_=("header:X-User", "what?"), trusted_proxies=("nowhere",))
-    told = wrong.refusals("")
-    none = ActorSettings(from_=("header:X-User",)).refusals("")
+    (told,) = ActorSettings(from_=("header:X-User", "what?")).refusals("")
+    environ = {"SHIPWORTHY_ACTOR__FROM": "header:X-User"}
+    (forged,) = load(environ=environ, directory=tmp_path).refusals()
+    environ["SHIPWORTHY_CLIENT__TRUSTED_PROXIES"] = "10.0.0.7"
 
-    assert [text.split(":")[0] for text in told] == ["actor.from", "actor.trusted_proxies"]
-    assert "actor.trusted_proxies" in none[0]
+    assert "'what?'" in told
+    assert "client.trusted_proxies" in forged
+    assert load(environ=environ, directory=tmp_path).refusals() == []
     no_key = Secret("-----BEGIN PUBLIC KEY-----\nAA\n-----END PUBLIC KEY-----")
     with pytest.raises(SettingsInvalid, match="jwt_key"):
         ActorFinder(ActorSettings(from_=("jwt:sub",), jwt_key=no_key), str)

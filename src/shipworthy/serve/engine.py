@@ -118,6 +118,8 @@ class UvicornEngine:
             lifespan="off",
             log_config=None,
             access_log=False,
+            # Who the client is says the section [client], and nobody else before it.
+            proxy_headers=False,
             root_path=root_path,
             timeout_keep_alive=keep_alive_seconds,  # type: ignore[arg-type]  # used as a delay
             backlog=backlog,

@@ -195,7 +195,8 @@ _registered: dict[str, tuple[type[Any], tuple[Option, ...]]] = {}
 def section(name: str) -> Callable[[C], C]:
     """Register the frozen dataclass below as the settings under `name`.
 
-    A section may have `refusals(environment) -> list[str]`: what that environment would refuse.
+    A section may have `refusals(environment) -> list[str]`: what that environment would refuse,
+    and `refusals_beside(loaded)`: what the other sections make impossible.
     Raises `TypeError` for a declaration that could not work.
     """
 

@@ -59,13 +59,22 @@ class Loaded:
 
     def refusals(self) -> list[str]:
         """Return what this environment refuses, one sentence for each."""
-        refused = [
-            sentence
-            for section in self._sections.values()
-            if (refusals := getattr(section, "refusals", None)) is not None
-            for sentence in refusals(self.environment)
+        sections = self._sections.values()
+        return [
+            *(
+                sentence
+                for section in sections
+                if (refusals := getattr(section, "refusals", None)) is not None
+                for sentence in refusals(self.environment)
+            ),
+            *(
+                sentence
+                for section in sections
+                if (refusals := getattr(section, "refusals_beside", None)) is not None
+                for sentence in refusals(self)
+            ),
+            *(() if self.environment == "development" else self._weak()),
         ]
-        return refused + ([] if self.environment == "development" else self._weak())
 
     def _weak(self) -> list[str]:
         secrets = (

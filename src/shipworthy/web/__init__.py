@@ -15,9 +15,12 @@ from shipworthy.web.actor import ActorFinder, ActorHeaderRefused, ActorUnreadabl
 from shipworthy.web.actor_settings import ActorSettings
 from shipworthy.web.ask import Heard, Unanswered, ask
 from shipworthy.web.blocked import BLOCKED, Blocked, Blocking, RequestBlocked
+from shipworthy.web.client import Client, ClientRule, address_of, network_of
+from shipworthy.web.client_settings import ClientSettings
 from shipworthy.web.context import Correlation, new_ids, parse_traceparent
 from shipworthy.web.door import DoorClosed, DoorCrowded, DoorGuard
 from shipworthy.web.drain import DrainGate, InFlight
+from shipworthy.web.forwarded import Forwarded, ForwardedIgnored
 from shipworthy.web.frameworks import (
     Framework,
     asgi_of,
@@ -68,6 +71,9 @@ __all__ = [
     "Blocking",
     "Call",
     "CallRefused",
+    "Client",
+    "ClientRule",
+    "ClientSettings",
     "CommitUnfenced",
     "Correlation",
     "CountedTwice",
@@ -77,6 +83,8 @@ __all__ = [
     "DrainGate",
     "EventStreams",
     "ExceptionUnhandled",
+    "Forwarded",
+    "ForwardedIgnored",
     "Framework",
     "Heard",
     "Idempotency",
@@ -107,6 +115,7 @@ __all__ = [
     "WebSettings",
     "WsgiApp",
     "actor_named",
+    "address_of",
     "asgi_of",
     "ask",
     "counted_twice",
@@ -114,6 +123,7 @@ __all__ = [
     "guards",
     "makes_spans",
     "meant",
+    "network_of",
     "new_ids",
     "observe",
     "owner_finder",

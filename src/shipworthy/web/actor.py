@@ -9,17 +9,19 @@ Not here: who may do what (the application), and what is recorded (`audit`).
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
-from ipaddress import ip_address, ip_network
 from typing import Annotated, Any, Final, final
 
 from shipworthy.context import Actor
 from shipworthy.errors import SettingsInvalid
 from shipworthy.events import Event, Label, Severity, emit, event
-from shipworthy.web.actor_settings import UNIX, ActorSettings
+from shipworthy.web.actor_settings import ActorSettings
 from shipworthy.web.bearer import read_claims, verifier_of
+from shipworthy.web.client import address_of
+from shipworthy.web.client_settings import ClientSettings
+from shipworthy.web.forwarded import Forwarded, peer_of
 from shipworthy.web.line import Scope
 
 Source = Callable[[Scope], Actor | None]
@@ -59,7 +61,7 @@ class ActorHeaderRefused(Event):
 class ActorFinder:
     """Looks for the actor where the section [actor] says; the facts of a record of a request.
 
-    `asks_always`: it looks where every request may tell something, so an access line asks too.
+    `forwarded` knows whose headers name one; without it nobody's do. `asks_always`: it looks where every request may tell something, so an access line asks too.
     """
 
     def __init__(
@@ -67,9 +69,11 @@ class ActorFinder:
         settings: ActorSettings,
         route_of: Callable[[Scope], str],
         *,
+        forwarded: Forwarded | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.route_of = route_of
+        self._forwarded = forwarded or Forwarded(ClientSettings())
         self.asks_always = any(
             not source.startswith("scope.") and source != "flask-login" for source in settings.from_
         )
@@ -98,8 +102,7 @@ class ActorFinder:
         if kind == "jwt":
             return partial(self._from_token, rest, _verifier(settings))
         if kind == "header":
-            trusted = _trusting(settings.trusted_proxies)
-            return partial(self._from_header, rest.lower().encode(), trusted)
+            return partial(self._from_header, rest.lower().encode())
         return _Asked(kind, rest)
 
     def _from_token(self, claim: str, verifier: Any, scope: Scope) -> Actor | None:
@@ -118,17 +121,13 @@ class ActorFinder:
             return Actor(acting, kind, on_behalf_of=str(name))
         return Actor(str(name), kind)
 
-    def _from_header(
-        self, name: bytes, trusted: Callable[[str], bool], scope: Scope
-    ) -> Actor | None:
+    def _from_header(self, name: bytes, scope: Scope) -> Actor | None:
         sent = _once(scope, name)
         if not sent:
             return None
-        client = scope.get("client")
-        peer = client[0] if client else ""
-        if not trusted(peer):
-            text = f"header:{name.decode()}"
-            self._say(text, partial(emit, ActorHeaderRefused, source=text, peer=peer or UNIX))
+        if not self._forwarded.from_proxy(scope):
+            text, peer = f"header:{name.decode()}", address_of(peer_of(scope))
+            self._say(text, partial(emit, ActorHeaderRefused, source=text, peer=peer))
             return None
         return Actor(sent.decode("utf-8", "replace").strip()) if sent.strip() else None
 
@@ -218,22 +217,6 @@ def _once(scope: Scope, name: bytes) -> bytes | None:
     """Return a header that came once: of two, nobody can say which one is meant."""
     found = [value for key, value in scope["headers"] if key.lower() == name]
     return found[0] if len(found) == 1 else None
-
-
-def _trusting(proxies: Sequence[str]) -> Callable[[str], bool]:
-    """Return what tells whether a peer is one of `proxies`; '' is one without an address."""
-    networks = [ip_network(proxy, strict=False) for proxy in proxies if proxy != UNIX]
-
-    def trusted(peer: str) -> bool:
-        if not peer:
-            return UNIX in proxies
-        try:
-            address = ip_address(peer)
-        except ValueError:
-            return False
-        return any(address in network for network in networks)
-
-    return trusted
 
 
 def _verifier(settings: ActorSettings) -> Any:

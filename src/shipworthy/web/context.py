@@ -10,6 +10,8 @@ import re
 from typing import final
 
 from shipworthy.context import RequestFacts, RequestRecord, enter_request, leave_request
+from shipworthy.web.client_settings import ClientSettings
+from shipworthy.web.forwarded import Forwarded
 from shipworthy.web.line import Call, Message
 
 # A bound on what is stored, written to logs and sent on for others.
@@ -76,11 +78,15 @@ class Correlation:
     through it, and is on every answer once: what the application set is replaced. The correlation
     id is the trace id where the caller sent a trace, else the request id.
 
-    `facts` is what the record asks who makes the request, when somebody must know.
+    `facts` is what the record asks who makes the request, when somebody must know; `forwarded`
+    finds its client, whoever connects where there is none.
     """
 
-    def __init__(self, facts: RequestFacts | None = None) -> None:
+    def __init__(
+        self, facts: RequestFacts | None = None, forwarded: Forwarded | None = None
+    ) -> None:
         self._facts = facts
+        self._address = (forwarded or Forwarded(ClientSettings())).address
 
     def enter(self, call: Call) -> None:
         """Read or make the ids; the record is in the context from here on."""
@@ -104,7 +110,6 @@ class Correlation:
                 request_id = given.decode()
                 if not parent_span_id:
                     correlation_id = request_id
-        client = scope.get("client")
         call.stamp = (b"x-request-id", sent or request_id.encode())
         call.record = record = RequestRecord(
             request_id,
@@ -116,7 +121,7 @@ class Correlation:
             tracestate,
             scope.get("method", "WEBSOCKET"),
             scope["path"],
-            client[0] if client else "",
+            self._address(call),
             call.started,
         )
         record.facts = self._facts
