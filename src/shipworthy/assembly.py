@@ -85,6 +85,10 @@ from shipworthy.web import (
     DrainGate,
     EventStreams,
     Forwarded,
+    HostGuard,
+    HostSettings,
+    HttpsGuard,
+    HttpsSettings,
     Idempotency,
     IdempotencySettings,
     InFlight,
@@ -280,6 +284,8 @@ class _Hull:
         # Who else counts the requests, a sentence each; not known before it has started.
         self.counted_twice: tuple[str, ...] = ()
         self._traced_twice: tuple[str, ...] = ()
+        # What production asks to be decided, a sentence each.
+        self._undecided: list[str] = []
         if framework_of(app).kind == "wsgi":
             self.served: App = WsgiApp(app, threads=web.wsgi_threads)
         else:
@@ -358,6 +364,7 @@ class _Hull:
                 *((self._traces,) if self._traces else ()),
                 self._probes,
                 *self._scrape,
+                *self._where(settings),
                 self._gate,
                 self._streams,
                 *self._door(app, web, databases),
@@ -399,6 +406,17 @@ class _Hull:
             Scrape(
                 counts, path=chosen.path, token=chosen.token.reveal(), elsewhere=lambda: self.led
             ),
+        )
+
+    def _where(self, settings: Loaded) -> tuple[object, ...]:
+        """Return what judges the host and the scheme of a request, as far as it is asked for."""
+        hosts, https = settings.of(HostSettings), settings.of(HttpsSettings)
+        mode = https.mode_in(settings.environment)
+        if settings.environment == "production" and hosts.mode != "off" and not hosts.allowed:
+            self._undecided.append(_NO_HOSTS)
+        return (
+            *((HostGuard(hosts, self.blocked),) if hosts.mode != "off" else ()),
+            *((HttpsGuard(mode, hosts, self.blocked),) if mode != "off" else ()),
         )
 
     def _door(self, app: Any, web: WebSettings, databases: DbSettings) -> tuple[DoorGuard, ...]:
@@ -520,7 +538,7 @@ class _Hull:
     def remarks(self) -> tuple[str, ...]:
         """Say what is worth a note, a sentence each."""
         unsent = self._export.remarks() if self._export is not None else ()
-        return (*self.counted_twice, *self._traced_twice, *unsent)
+        return (*self.counted_twice, *self._traced_twice, *unsent, *self._undecided)
 
     async def _marked(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the application as from within our line."""
@@ -696,6 +714,10 @@ async def _at_once() -> None:
     """Wait for nothing: the hull around ours has asked and waits for all."""
 
 
+_NO_HOSTS: Final = (
+    "hosts.allowed is empty, so this service answers for any host that a client makes up, and links "
+    "that are made from it lead there; name its hosts, or '*' where any is right"
+)
 # How often the drain looks at what is still in flight; far below any of its bounds.
 _LOOK_SECONDS = 0.02
 # What a client that does not read may hold up the answer it gets in place of the application's.

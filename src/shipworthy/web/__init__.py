@@ -28,6 +28,9 @@ from shipworthy.web.frameworks import (
     observe,
 )
 from shipworthy.web.health import ProbeRouteTaken, Probes
+from shipworthy.web.host import HostGuard, HostMalformed, HostUnlisted
+from shipworthy.web.host_settings import HostSettings, HttpsSettings
+from shipworthy.web.https import HttpsGuard, HttpsLoop, HttpsNeeded
 from shipworthy.web.idempotency import CommitUnfenced, Idempotency, KeySeenAgain, KeysUnkept
 from shipworthy.web.instrumented import (
     CountedTwice,
@@ -48,6 +51,14 @@ from shipworthy.web.problems import (
 from shipworthy.web.replay import Replay, ReplayWithheld, RequestReplayed
 from shipworthy.web.request_metrics import RequestMetrics
 from shipworthy.web.routes import RouteTable, meant, owner_finder, route_finder, routes_of
+from shipworthy.web.safe import (
+    html_attribute,
+    path_part,
+    query_value,
+    safe_next,
+    sanitize_html,
+    script_json,
+)
 from shipworthy.web.scrape import Scrape
 from shipworthy.web.settings import IdempotencySettings, WebSettings, guards
 from shipworthy.web.shown import WEB_SHOWN
@@ -87,6 +98,14 @@ __all__ = [
     "ForwardedIgnored",
     "Framework",
     "Heard",
+    "HostGuard",
+    "HostMalformed",
+    "HostSettings",
+    "HostUnlisted",
+    "HttpsGuard",
+    "HttpsLoop",
+    "HttpsNeeded",
+    "HttpsSettings",
     "Idempotency",
     "IdempotencySettings",
     "InFlight",
@@ -121,6 +140,7 @@ __all__ = [
     "counted_twice",
     "framework_of",
     "guards",
+    "html_attribute",
     "makes_spans",
     "meant",
     "network_of",
@@ -128,9 +148,14 @@ __all__ = [
     "observe",
     "owner_finder",
     "parse_traceparent",
+    "path_part",
     "problem",
+    "query_value",
     "route_finder",
     "routes_of",
+    "safe_next",
+    "sanitize_html",
+    "script_json",
     "speak_lifespan",
     "spread_seconds",
     "traced_twice",

@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal, NamedTuple, final
 from shipworthy.events import Declared, Event, Label, Metric, OneOf, Severity, emit, event
 from shipworthy.telemetry import Registry
 
-GuardName = Literal["host", "limits", "admission", "protocol", "body", "csrf", "csp"]
+GuardName = Literal["host", "https", "limits", "admission", "protocol", "body", "csrf", "csp"]
 GuardMode = Literal["report", "enforce"]
 
 BLOCKED: Final = Metric(
@@ -19,7 +19,7 @@ BLOCKED: Final = Metric(
     "counter",
     "Requests that a guard turned away, and in mode report those that it would have.",
     {
-        "guard": OneOf("host", "limits", "admission", "protocol", "body", "csrf", "csp"),
+        "guard": OneOf("host", "https", "limits", "admission", "protocol", "body", "csrf", "csp"),
         "rule": Declared(),
         "mode": OneOf("report", "enforce"),
     },

@@ -7,6 +7,7 @@ from typing import Literal
 
 from shipworthy.settings import Loaded, duration, option, section
 from shipworthy.telemetry import TraceSettings
+from shipworthy.web.host_settings import HostSettings, HttpsSettings
 
 _PATH = re.compile(r"/[^\s?#]*")
 _METHOD = re.compile(r"[A-Z]+")
@@ -164,6 +165,8 @@ def guards(settings: Loaded) -> Sequence[tuple[str, str]]:
         ("access line", "enforce" if web.access_log else "off"),
         ("traces", "enforce" if settings.of(TraceSettings).endpoint else "off"),
         ("probes", probes),
+        ("host", settings.of(HostSettings).mode),
+        ("https", settings.of(HttpsSettings).mode_in(settings.environment)),
         ("drain", "enforce"),
         ("door", web.door),
         ("idempotency", settings.of(IdempotencySettings).mode),
