@@ -267,6 +267,9 @@ class _Hull:
     added to its life is taken over.
     """
 
+    # What production asks to be decided, a sentence each.
+    _undecided: tuple[str, ...] = ()
+
     def __init__(self, app: Any, settings: Loaded, *, before: "_Hull | None" = None) -> None:
         refused = settings.refusals()
         if refused:
@@ -284,8 +287,6 @@ class _Hull:
         # Who else counts the requests, a sentence each; not known before it has started.
         self.counted_twice: tuple[str, ...] = ()
         self._traced_twice: tuple[str, ...] = ()
-        # What production asks to be decided, a sentence each.
-        self._undecided: list[str] = []
         if framework_of(app).kind == "wsgi":
             self.served: App = WsgiApp(app, threads=web.wsgi_threads)
         else:
@@ -325,10 +326,8 @@ class _Hull:
         )
         self._keys = self._idempotency(settings)
         self._scrape = self._shown_here(settings)
-        actors = settings.of(ActorSettings)
         routes = routes_of(app)
-        forwarded = Forwarded(settings.of(ClientSettings))
-        facts = ActorFinder(actors, routes.template, forwarded=forwarded)
+        facts, ids = _who(settings, routes.template)
         self._export = _span_export(self.registry, settings)
         self._traces = (
             None
@@ -350,7 +349,7 @@ class _Hull:
             self.served,
             # In the order of `web.guards`: who comes later has the ids, and is counted.
             (
-                Correlation(facts, forwarded),
+                ids,
                 Access(
                     metrics,
                     log if web.access_log else None,
@@ -413,7 +412,7 @@ class _Hull:
         hosts, https = settings.of(HostSettings), settings.of(HttpsSettings)
         mode = https.mode_in(settings.environment)
         if settings.environment == "production" and hosts.mode != "off" and not hosts.allowed:
-            self._undecided.append(_NO_HOSTS)
+            self._undecided = (_NO_HOSTS,)
         return (
             *((HostGuard(hosts, self.blocked),) if hosts.mode != "off" else ()),
             *((HttpsGuard(mode, hosts, self.blocked),) if mode != "off" else ()),
@@ -661,6 +660,13 @@ def _bind_process(settings: Loaded) -> None:
     flag_tables(settings.of(TrashSettings))
 
 
+def _who(settings: Loaded, route_of: Callable[[Scope], str]) -> tuple[ActorFinder, Correlation]:
+    """Return what finds the actor of a request, and what its ids and its client."""
+    forwarded = Forwarded(settings.of(ClientSettings))
+    facts = ActorFinder(settings.of(ActorSettings), route_of, forwarded=forwarded)
+    return facts, Correlation(facts, forwarded)
+
+
 def _access_log(registry: Registry, settings: Loaded) -> AccessLog | None:
     """Return where access lines go, None where there are none; what it drops is counted."""
     # The one of standard logging where that is ours: a file has one writer in each process.
@@ -715,8 +721,8 @@ async def _at_once() -> None:
 
 
 _NO_HOSTS: Final = (
-    "hosts.allowed is empty, so this service answers for any host that a client makes up, and links "
-    "that are made from it lead there; name its hosts, or '*' where any is right"
+    "hosts.allowed is empty, so this service answers for any host that a client makes up, and "
+    "links that are made from it lead there; name its hosts, or '*' where any is right"
 )
 # How often the drain looks at what is still in flight; far below any of its bounds.
 _LOOK_SECONDS = 0.02

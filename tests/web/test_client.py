@@ -56,12 +56,31 @@ def test_the_client_is_the_first_from_the_right_that_is_no_proxy(lines, address,
 @pytest.mark.parametrize(
     "entry",
     [
-        b"unknown", b"Unknown", b"_hidden", b"garbage", b"1.2.3", b"1.2.3.4.5", b"01.2.3.4",
-        b"1.2.3.4:", b"1.2.3.4:http", b"1.2.3.4:65536", b"1.2.3.4:999999", b"[1.2.3.4]",
-        b"[2001:db8::1", b"[2001:db8::1]443", b"2001:db8::1::2", b'"192.0.2.1"', b"\xd9\xa1.2.3.4",
-        b"localhost", b"1.2.3.4 5.6.7.8", b"x" * 1_000_000, b"192.0.2.1" + b" " * 100, b"-", b"%",
+        b"unknown",
+        b"Unknown",
+        b"_hidden",
+        b"garbage",
+        b"1.2.3",
+        b"1.2.3.4.5",
+        b"01.2.3.4",
+        b"1.2.3.4:",
+        b"1.2.3.4:http",
+        b"1.2.3.4:65536",
+        b"1.2.3.4:999999",
+        b"[1.2.3.4]",
+        b"[2001:db8::1",
+        b"[2001:db8::1]443",
+        b"2001:db8::1::2",
+        b'"192.0.2.1"',
+        b"\xd9\xa1.2.3.4",
+        b"localhost",
+        b"1.2.3.4 5.6.7.8",
+        b"x" * 1_000_000,
+        b"192.0.2.1" + b" " * 100,
+        b"-",
+        b"%",
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("tail", [b"", b", 10.0.0.2"])
 def test_behind_what_is_no_address_nobody_is_believed(entry, tail):
     """Whoever wrote it is the last one that is known, and that is said."""
@@ -106,12 +125,23 @@ def test_forwarded_is_read_as_its_rfc_writes_it(lines, client):
 @pytest.mark.parametrize(
     "element",
     [
-        b"for=unknown", b"for=_hidden", b"proto=https", b"for=", b"for=1.1.1.1;for=2.2.2.2", b"for",
-        b"for=1.2.3.4 x", b"=1.2.3.4", b'for="1.2.3.4', b'for=1.2.3.4"', b";for=1.2.3.4",
-        b'for="' + b"1" * 200 + b'"', b'x="' + b"," * 5_000 + b'";for=1.2.3.4', b"\xff",
+        b"for=unknown",
+        b"for=_hidden",
+        b"proto=https",
+        b"for=",
+        b"for=1.1.1.1;for=2.2.2.2",
+        b"for",
+        b"for=1.2.3.4 x",
+        b"=1.2.3.4",
+        b'for="1.2.3.4',
+        b'for=1.2.3.4"',
+        b";for=1.2.3.4",
+        b'for="' + b"1" * 200 + b'"',
+        b'x="' + b"," * 5_000 + b'";for=1.2.3.4',
+        b"\xff",
         b'for=1.2.3.4;x="' + b"\\" * 900,
     ],
-)  # fmt: skip
+)
 def test_behind_an_element_that_names_nobody_nobody_is_believed(element):
     """The proxy that wrote it is known, and nobody to the left of it."""
     client = found(element + b", for=10.0.0.2;proto=https", header="forwarded")
@@ -132,7 +162,7 @@ def test_with_hops_the_client_stands_at_its_place_from_the_right():
 
 
 def test_with_fewer_entries_than_hops_the_last_one_that_was_vouched_for_counts():
-    """It is never further to the left than there are proxies, and it is said that some are missing."""
+    """Never one further to the left than there are proxies; that some are missing is said."""
     client = found(b"192.0.2.1", hops=3)
 
     assert client.address == "192.0.2.1"
@@ -214,7 +244,17 @@ junk = st.lists(
     st.one_of(
         st.binary(max_size=40),
         st.sampled_from(
-            [b"10.0.0.2", b"::1", b"unix", b'for="', b"for=10.0.0.2", b",", b'"', b"\\", b"127.0.0.1"]
+            [
+                b"10.0.0.2",
+                b"::1",
+                b"unix",
+                b'for="',
+                b"for=10.0.0.2",
+                b",",
+                b'"',
+                b"\\",
+                b"127.0.0.1",
+            ]
         ),
         st.ip_addresses().map(lambda address: str(address).encode()),
     ),

@@ -106,11 +106,23 @@ def test_a_proxy_that_hides_its_client_is_told_of_once(heard):
 
 names = st.sampled_from(
     [
-        b"x-forwarded-for", b"forwarded", b"x-real-ip", b"x-forwarded-proto", b"x-forwarded-host",
-        b"x-client-ip", b"true-client-ip", b"cf-connecting-ip", b"client-ip", b"via", b"x_forwarded_for",
-        b"host", b"x-forwarded", b"x-cluster-client-ip", b"x-original-forwarded-for",
+        b"x-forwarded-for",
+        b"forwarded",
+        b"x-real-ip",
+        b"x-forwarded-proto",
+        b"x-forwarded-host",
+        b"x-client-ip",
+        b"true-client-ip",
+        b"cf-connecting-ip",
+        b"client-ip",
+        b"via",
+        b"x_forwarded_for",
+        b"host",
+        b"x-forwarded",
+        b"x-cluster-client-ip",
+        b"x-original-forwarded-for",
     ]
-)  # fmt: skip
+)
 values = st.one_of(
     st.binary(max_size=60),
     st.sampled_from([b"10.0.0.7", b"127.0.0.1", b"unix", b"for=10.0.0.7;proto=https", b"::1"]),

@@ -141,7 +141,16 @@ def test_what_is_told_of_a_megabyte_is_short():
 def test_what_is_no_host_is_refused_in_the_settings():
     """With what to write, in every environment."""
     right = ("shop.example", "*.shop.example", "*", "192.0.2.1", "::1", "[2001:db8::1]", "a_b")
-    wrong = ("https://shop.example", "shop.example:80", "[::1]:80", "", "*.", "**.x", "a/b", "ü.example")
+    wrong = (
+        "https://shop.example",
+        "shop.example:80",
+        "[::1]:80",
+        "",
+        "*.",
+        "**.x",
+        "a/b",
+        "ü.example",
+    )
 
     assert HostSettings(allowed=right).refusals("production") == []
     told = HostSettings(allowed=wrong).refusals("development")

@@ -112,11 +112,12 @@ async def test_nobody_is_sent_round_for_ever(asked, heard, claim):
 
 
 @pytest.mark.parametrize(
-    ("host", "allowed", "status"),
+    "case",
     [(b"a/b", "", 400), (b"evil.example", "shop.example", 421), (b"shop.example:80", "", 308)],
 )
-async def test_nobody_is_sent_to_a_host_that_is_not_ours(asked, heard, hull, ask, host, allowed, status):
+async def test_nobody_is_sent_to_a_host_that_is_not_ours(heard, hull, ask, case):
     """Whatever the mode of the host guard is: whoever chooses the host would choose the place."""
+    host, allowed, status = case
     app = hull(
         fine,
         SHIPWORTHY_ENV="production",

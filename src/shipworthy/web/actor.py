@@ -61,7 +61,8 @@ class ActorHeaderRefused(Event):
 class ActorFinder:
     """Looks for the actor where the section [actor] says; the facts of a record of a request.
 
-    `forwarded` knows whose headers name one; without it nobody's do. `asks_always`: it looks where every request may tell something, so an access line asks too.
+    `forwarded` knows whose headers name one; without it nobody's do. `asks_always`: it looks where
+    every request may tell something, so an access line asks too.
     """
 
     def __init__(

@@ -96,17 +96,16 @@ class ClientRule:
         writer, port, entries = address_of(peer), 0, 0
         scheme_said, host_said = scheme_named(scheme), authority_named(host)
         because = unclear = ""
-        for hop in self._read(lines):
+        for entry, hop in enumerate(self._read(lines), start=1):
             if hop is None:
-                unclear = f"entry {entries + 1} from the right, of {writer}, is no address"
+                unclear = f"entry {entry} from the right, of {writer}, is no address"
                 break
             scheme_said, host_said = hop.scheme or scheme_said, hop.host or host_said
             if not hop.address:
                 unclear = f"{writer} does not say who called it"
                 break
-            because = f"{writer} wrote it, as entry {entries + 1} from the right"
-            writer, port = hop.address, hop.port
-            entries += 1
+            because = f"{writer} wrote it, as entry {entry} from the right"
+            writer, port, entries = hop.address, hop.port, entry
             if entries == self._hops or not (self._hops or self.is_proxy(writer)):
                 break
         else:

@@ -43,15 +43,18 @@ class Forwarded:
         self._names_host = settings.forwarded_host
         self._beside = settings.header == "x-forwarded-for"
         self._said: set[str] = set()
+        # Whether it was not yet said that somebody is not believed.
+        self._looks = True
 
     def address(self, call: Call) -> str:
         """Return the address of the client, `unix` where it has none."""
         client = call.scope.get("client")
         peer: str = client[0] if client else ""
-        headers = call.headers
         if self._name and self._rule.believes(peer):
             return self._read(call, peer)
-        if "peer" not in self._said and (b"x-forwarded-for" in headers or b"forwarded" in headers):
+        headers = call.headers
+        if self._looks and (b"x-forwarded-for" in headers or b"forwarded" in headers):
+            self._looks = False
             self._say("peer", f"{address_of(peer)[:_TEXT_CHARACTERS]} is no proxy of [client]")
         return address_of(peer)
 

@@ -1,4 +1,4 @@
-"""Which hosts the service answers for, and whether over https alone: sections [hosts] and [https]."""
+"""Which hosts a service answers for, and whether over https alone: sections [hosts], [https]."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -23,13 +23,15 @@ URL_CHARACTERS: Final = 2048
 # Controls and spaces, which browsers drop before they read, the backslash, which they read as a
 # slash, and what no text can be sent with.
 _NEVER: Final = re.compile(r"[\x00-\x20\x7f-\x9f\\\ud800-\udfff]")
-_IN_SCRIPT: Final = str.maketrans({
-    "<": "\\u003c",
-    ">": "\\u003e",
-    "&": "\\u0026",
-    "\u2028": "\\u2028",
-    "\u2029": "\\u2029",
-})
+_IN_SCRIPT: Final = str.maketrans(
+    {
+        "<": "\\u003c",
+        ">": "\\u003e",
+        "&": "\\u0026",
+        "\u2028": "\\u2028",
+        "\u2029": "\\u2029",
+    }
+)
 
 
 def safe_next(url: str, *, hosts: Iterable[str] = (), default: str = "/") -> str:
