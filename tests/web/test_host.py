@@ -138,25 +138,6 @@ def test_what_is_told_of_a_megabyte_is_short():
     assert len(blocked.last()[0].because) < 200
 
 
-def test_what_is_no_host_is_refused_in_the_settings():
-    """With what to write, in every environment."""
-    right = ("shop.example", "*.shop.example", "*", "192.0.2.1", "::1", "[2001:db8::1]", "a_b")
-    wrong = (
-        "https://shop.example",
-        "shop.example:80",
-        "[::1]:80",
-        "",
-        "*.",
-        "**.x",
-        "a/b",
-        "ü.example",
-    )
-
-    assert HostSettings(allowed=right).refusals("production") == []
-    told = HostSettings(allowed=wrong).refusals("development")
-    assert [sentence.split("'")[1] for sentence in told] == list(wrong)
-
-
 def test_production_is_asked_to_name_its_hosts(hull):
     """It is a remark, and nothing is refused for it."""
     production = {"SHIPWORTHY_ENV": "production"}

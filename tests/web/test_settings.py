@@ -10,10 +10,11 @@ def settled(tmp_path, **environ):
     return load(environ=said, directory=tmp_path)
 
 
-def test_by_default_every_guard_enforces_but_that_of_the_keys(tmp_path):
+def test_by_default_every_guard_enforces_that_needs_to_know_nothing(tmp_path):
     """The guards in their order, each with its mode, as `run --dry-run` shows them.
 
-    Keys need a table in the application's database, so they are for the team to switch on.
+    Keys need a table in the application's database, so they are for the team to switch on, and so
+    is https, which only the team knows it has. Which hosts are its own is for it to say, too.
     """
     assert guards(settled(tmp_path)) == (
         ("ids", "enforce"),
@@ -21,6 +22,8 @@ def test_by_default_every_guard_enforces_but_that_of_the_keys(tmp_path):
         ("access line", "enforce"),
         ("traces", "off"),
         ("probes", "enforce"),
+        ("host", "report"),
+        ("https", "off"),
         ("drain", "enforce"),
         ("door", "enforce"),
         ("idempotency", "off"),

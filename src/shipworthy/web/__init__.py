@@ -15,7 +15,7 @@ from shipworthy.web.actor import ActorFinder, ActorHeaderRefused, ActorUnreadabl
 from shipworthy.web.actor_settings import ActorSettings
 from shipworthy.web.ask import Heard, Unanswered, ask
 from shipworthy.web.blocked import BLOCKED, Blocked, Blocking, RequestBlocked
-from shipworthy.web.client import Client, ClientRule, address_of, network_of
+from shipworthy.web.client import ClientFound, ClientRule, address_of, network_of
 from shipworthy.web.client_settings import ClientSettings
 from shipworthy.web.context import Correlation, new_ids, parse_traceparent
 from shipworthy.web.door import DoorClosed, DoorCrowded, DoorGuard
@@ -82,7 +82,7 @@ __all__ = [
     "Blocking",
     "Call",
     "CallRefused",
-    "Client",
+    "ClientFound",
     "ClientRule",
     "ClientSettings",
     "CommitUnfenced",

@@ -40,7 +40,7 @@ _ESCAPED: Final = re.compile(rb"\\(.)")
 _SCHEMES: Final = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "https"}
 
 
-class Client(NamedTuple):
+class ClientFound(NamedTuple):
     """Who a request comes from, and why that is believed.
 
     `scheme` is http or https as the proxies say, '' where they do not, and `host` likewise; `port`
@@ -88,7 +88,7 @@ class ClientRule:
 
     def client(
         self, peer: str, lines: Sequence[bytes], *, scheme: bytes = b"", host: bytes = b""
-    ) -> Client:
+    ) -> ClientFound:
         """Return who a peer that is believed speaks for, by the `lines` of its header, in order.
 
         `scheme` and `host` are what it says in headers of their own.
@@ -111,7 +111,7 @@ class ClientRule:
         else:
             if entries < self._hops:
                 unclear = f"{self._header} has {entries} entries of client.hops = {self._hops}"
-        return Client(
+        return ClientFound(
             writer, port, scheme_said, host_said, because or "it connected itself", unclear
         )
 

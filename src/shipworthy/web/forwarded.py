@@ -11,7 +11,7 @@ from shipworthy.web.client_settings import ClientSettings
 from shipworthy.web.line import Call, Scope
 
 # In the scope of a request that came through a proxy which is believed: whom it speaks for
-# (`Client`, with the reason), and the peer itself.
+# (`ClientFound`, with the reason), and the peer itself.
 CLIENT: Final = "shipworthy.client"
 PEER: Final = "shipworthy.peer"
 
