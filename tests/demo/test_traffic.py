@@ -26,8 +26,8 @@ from shipworthy.demo.traffic import (
     LATE,
     MARK,
     REFUSED,
-    Ask,
     Caller,
+    Errand,
     Told,
     TrafficCount,
     drive,
@@ -43,7 +43,7 @@ def test_the_database_stays_as_large_as_it_was(sqlite_client: TestClient, sqlite
     before = sizes(sqlite_url)
     asked: Counter[str] = Counter()
 
-    def call(ask: Ask) -> Told:
+    def call(ask: Errand) -> Told:
         asked[ask.method] += 1
         return answer_of(sqlite_client, ask)
 
@@ -61,7 +61,7 @@ def test_every_request_of_a_visit_succeeds_on_the_demo(sqlite_client: TestClient
     """Nothing is asked that the service refuses, but for the page that is not there on purpose."""
     statuses: Counter[int] = Counter()
 
-    def call(ask: Ask) -> Told:
+    def call(ask: Errand) -> Told:
         answer = answer_of(sqlite_client, ask)
         statuses[answer.status] += 1
         return answer
@@ -118,7 +118,7 @@ def test_a_service_in_trouble_ends_a_visit(answer: Told):
     """Whatever goes wrong, a visit ends after few requests and raises nothing."""
     asked = 0
 
-    def call(_: Ask) -> Told:
+    def call(_: Errand) -> Told:
         nonlocal asked
         asked += 1
         return answer
@@ -137,7 +137,7 @@ def test_a_pause_comes_before_every_request(monkeypatch: pytest.MonkeyPatch):
         paused += 1
         return paused > 100
 
-    def call(_: Ask) -> Told:
+    def call(_: Errand) -> Told:
         nonlocal asked
         asked += 1
         return Told(200, {"items": []})
@@ -149,16 +149,16 @@ def test_a_pause_comes_before_every_request(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_caller_survives_what_it_meets(served: str):
     """No listener, no JSON, a connection that is closed: each is an answer, never an exception."""
-    nobody = Caller("http://127.0.0.1:1")(Ask("GET", "/"))
+    nobody = Caller("http://127.0.0.1:1")(Errand("GET", "/"))
     caller = Caller(served)
 
     answers = [
         caller(ask)
         for ask in (
-            Ask("GET", "/text"),
-            Ask("GET", "/broken"),
-            Ask("GET", "/json"),
-            Ask("POST", "/json", {"a": 1}),
+            Errand("GET", "/text"),
+            Errand("GET", "/broken"),
+            Errand("GET", "/json"),
+            Errand("POST", "/json", {"a": 1}),
         )
     ]
 
@@ -174,7 +174,7 @@ def test_a_caller_waits_for_an_answer_for_so_long(monkeypatch: pytest.MonkeyPatc
     with socket.create_server(("127.0.0.1", 0)) as silent:
         caller = Caller(f"http://127.0.0.1:{silent.getsockname()[1]}")
 
-        assert caller(Ask("GET", "/")) == Told(0, lost=LATE)
+        assert caller(Errand("GET", "/")) == Told(0, lost=LATE)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def served() -> Iterator[str]:
     thread.join()
 
 
-def answer_of(client: TestClient, ask: Ask) -> Told:
+def answer_of(client: TestClient, ask: Errand) -> Told:
     """Ask the service in this process."""
     response = client.request(ask.method, ask.path, json=ask.body)
     kind = response.headers.get("content-type") if response.content else None

@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 
 from shipworthy.events import Kind
 from shipworthy.telemetry import Snapshot
-from shipworthy.telemetry.buckets import Bucket, Buckets, Totals, Track, packed, unpacked
+from shipworthy.telemetry.buckets import Bucket, BucketFill, Totals, Track, packed, unpacked
 
 MINUTE = 60.0
 
@@ -52,7 +52,7 @@ def _track(
 )
 def test_every_count_is_in_one_bucket(lives: list[tuple[int, bool, int, bool]]) -> None:
     """The growth of all buckets is what was counted; the seconds are those that went by."""
-    buckets, found = Buckets(MINUTE), []
+    buckets, found = BucketFill(MINUTE), []
     buckets.add(_snapshot("t_total", "counter", {"/": [0.0]}), at=0.0, wall=10_000.0)
     value, wall, counted = 0.0, 10_000.0, 0.0
     for step, (grown, anew, jump, jumps) in enumerate(lives, 1):
@@ -75,7 +75,7 @@ def test_every_count_is_in_one_bucket(lives: list[tuple[int, bool, int, bool]]) 
 
 def test_a_pause_is_not_seen() -> None:
     """Where nobody looked for minutes, the growth counts and the time does not."""
-    buckets = Buckets(MINUTE)
+    buckets = BucketFill(MINUTE)
     buckets.add(_snapshot("t_total", "counter", {"/": [1.0]}), at=0.0, wall=0.0)
     over = buckets.add(_snapshot("t_total", "counter", {"/": [9.0]}), at=500.0, wall=500.0)
     assert over == (0.0, Bucket(0.0, {_track("/"): [0.0]}))
@@ -85,7 +85,7 @@ def test_a_pause_is_not_seen() -> None:
 def test_a_gauge_is_its_mean_its_least_and_its_largest() -> None:
     """The peak between two points of a chart is not lost."""
     for fold, shown in (("sum", 4.0), ("max", 9.0), ("min", 1.0)):
-        buckets = Buckets(MINUTE)
+        buckets = BucketFill(MINUTE)
         for step, number in enumerate((2.0, 9.0, 1.0)):
             snapshot = _snapshot("t", "gauge", {"/": [number]}, fold=fold)
             assert buckets.add(snapshot, at=step, wall=step) is None
@@ -98,7 +98,7 @@ def test_a_gauge_is_its_mean_its_least_and_its_largest() -> None:
 
 def test_what_goes_and_comes_back_is_not_counted_twice() -> None:
     """A label set that was away, or a metric, begins with what it then has."""
-    buckets = Buckets(MINUTE)
+    buckets = BucketFill(MINUTE)
     lives = [{"a": [5.0], "b": [1.0]}, {"b": [2.0]}, {"a": [6.0], "b": [2.0]}, {}, {"b": [9.0]}]
     for step, sets in enumerate(lives):
         snapshot = _snapshot("t_total", "counter", sets) if sets else {}
@@ -109,7 +109,7 @@ def test_what_goes_and_comes_back_is_not_counted_twice() -> None:
 
 def test_a_metric_that_is_declared_anew_is_another_track() -> None:
     """Numbers of another kind or shape are never added to the old ones."""
-    buckets = Buckets(MINUTE)
+    buckets = BucketFill(MINUTE)
     buckets.add(_snapshot("t", "histogram", {"/": [1.0, 2.0, 3.0]}, bounds=(1.0,)), at=0, wall=0)
     buckets.add(
         _snapshot("t", "histogram", {"/": [1.0, 2.0, 3.0, 4.0]}, bounds=(1.0, 2.0)), at=1, wall=1

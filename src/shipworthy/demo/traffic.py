@@ -37,7 +37,7 @@ WRITES_ONE_IN = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Errand:
     """One request."""
 
     method: str
@@ -54,7 +54,7 @@ class Told:
     lost: str = ""
 
 
-Visit = Generator[Ask, Told, None]
+Visit = Generator[Errand, Told, None]
 
 REFUSED = "refused"
 CUT = "cut off"
@@ -101,62 +101,62 @@ class TrafficCount:
 def browse(draw: Random) -> Visit:
     """Look at a page of projects, open one, and look at one of its epics."""
     sort = draw.choice(("name", "-name", "created_at", "-budget"))
-    listed = yield Ask("GET", f"/projects?size=20&sort={sort}")
+    listed = yield Errand("GET", f"/projects?size=20&sort={sort}")
     projects = listed.body["items"] if listed.status == 200 else []
     if not projects:
         return
-    opened = yield Ask("GET", f"/projects/{draw.choice(projects)['id']}")
+    opened = yield Errand("GET", f"/projects/{draw.choice(projects)['id']}")
     epics = opened.body["epics"] if opened.status == 200 else []
     if epics:
-        yield Ask("GET", f"/epics/{draw.choice(epics)['id']}")
+        yield Errand("GET", f"/epics/{draw.choice(epics)['id']}")
 
 
 def look_around(draw: Random) -> Visit:
     """Read what people keep open on a second screen, and sometimes something that is not there."""
-    yield Ask("GET", f"/tasks?status={draw.choice(('todo', 'doing', 'blocked'))}")
-    yield Ask("GET", "/summary")
-    yield Ask("GET", "/clients?q=" + draw.choice("aeiou"))
+    yield Errand("GET", f"/tasks?status={draw.choice(('todo', 'doing', 'blocked'))}")
+    yield Errand("GET", "/summary")
+    yield Errand("GET", "/clients?q=" + draw.choice("aeiou"))
     if draw.random() < 0.2:
-        yield Ask("GET", "/projects/2147483647")
+        yield Errand("GET", "/projects/2147483647")
 
 
 def export(draw: Random) -> Visit:
     """Download all tasks of one project."""
-    listed = yield Ask("GET", "/projects?size=100")
+    listed = yield Errand("GET", "/projects?size=100")
     if listed.status == 200 and listed.body["items"]:
-        yield Ask("GET", f"/projects/{draw.choice(listed.body['items'])['id']}/export")
+        yield Errand("GET", f"/projects/{draw.choice(listed.body['items'])['id']}/export")
 
 
 def plan_and_cancel(draw: Random) -> Visit:
     """Create a project with an epic and a few tasks, work on them, and delete it all again."""
-    clients = yield Ask("GET", "/clients?size=100")
+    clients = yield Errand("GET", "/clients?size=100")
     if clients.status != 200 or not clients.body["items"]:
         return
     client = draw.choice(clients.body["items"])["id"]
     name = f"{MARK}{draw.choice(SHIPS)} {draw.randrange(1000)}"
-    project = yield Ask("POST", f"/clients/{client}/projects", {"name": name})
+    project = yield Errand("POST", f"/clients/{client}/projects", {"name": name})
     if project.status != 201:
         return
     home = f"/projects/{project.body['id']}"
-    epic = yield Ask("POST", f"{home}/epics", {"name": "Before she sails"})
+    epic = yield Errand("POST", f"{home}/epics", {"name": "Before she sails"})
     if epic.status == 201:
         tasks = f"/epics/{epic.body['id']}/tasks"
         parent = None
         for title in ("Fuel and water", "Fill the aft tank", "Sign the receipt"):
-            task = yield Ask("POST", tasks, {"title": title, "parent_id": parent})
+            task = yield Errand("POST", tasks, {"title": title, "parent_id": parent})
             if task.status != 201:
                 break
             parent = task.body["id"]
-            yield Ask("PATCH", f"/tasks/{parent}", {"status": draw.choice(("doing", "done"))})
-    yield Ask("DELETE", home)
+            yield Errand("PATCH", f"/tasks/{parent}", {"status": draw.choice(("doing", "done"))})
+    yield Errand("DELETE", home)
 
 
 def sweep() -> Visit:
     """Delete the projects that an interrupted visit left behind."""
-    left = yield Ask("GET", f"/projects?size=100&q={quote(MARK)}")
+    left = yield Errand("GET", f"/projects?size=100&q={quote(MARK)}")
     for project in left.body["items"] if left.status == 200 else []:
         if project["name"].startswith(MARK):
-            yield Ask("DELETE", f"/projects/{project['id']}")
+            yield Errand("DELETE", f"/projects/{project['id']}")
 
 
 def visits(draw: Random, now: Callable[[], float]) -> Generator[Visit, None, None]:
@@ -178,7 +178,7 @@ class Caller:
     def __init__(self, url: str) -> None:
         self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=TIMEOUT_SECONDS)
 
-    def __call__(self, ask: Ask) -> Told:
+    def __call__(self, ask: Errand) -> Told:
         body = None if ask.body is None else json.dumps(ask.body)
         headers = {
             "Accept": "application/json",
@@ -211,7 +211,7 @@ class Caller:
 
 def drive(
     visiting: Generator[Visit, None, None],
-    call: Callable[[Ask], Told],
+    call: Callable[[Errand], Told],
     pause: Callable[[], bool],
 ) -> None:
     """Make the visits until `pause`, asked before each request, answers that it is over."""
@@ -247,7 +247,7 @@ def main(arguments: list[str]) -> int:
     caller = Caller(options.url)
     count = TrafficCount()
 
-    def counted(ask: Ask) -> Told:
+    def counted(ask: Errand) -> Told:
         told = caller(ask)
         count.add(told)
         return told

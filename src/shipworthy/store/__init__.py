@@ -1,4 +1,4 @@
-"""What processes share: for now leases, which give one of them a piece of work at a time.
+"""What processes share: leases, which give one of them a piece of work, and buckets of requests.
 
 A lease is held until an instant by the clock of the store, and its token grows with every new
 holder: what is written names the token, so a holder that slept through its end cannot write as if
@@ -12,6 +12,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from shipworthy.store.bucket import (
+        Algorithm,
+        Ask,
+        Buckets,
+        BucketsUnavailable,
+        Quota,
+        Taken,
+    )
     from shipworthy.store.hold import HeldLease, LeaseBusy, LeaseLost, hold_lease
     from shipworthy.store.lease import Lease, LeaseRow
     from shipworthy.store.memory import MemoryLeases
@@ -22,6 +30,10 @@ if TYPE_CHECKING:
 __all__ = [
     "LEASES",
     "STORE_TABLES",
+    "Algorithm",
+    "Ask",
+    "Buckets",
+    "BucketsUnavailable",
     "HeldLease",
     "Lease",
     "LeaseBusy",
@@ -29,11 +41,14 @@ __all__ = [
     "LeaseRow",
     "Leases",
     "MemoryLeases",
+    "Quota",
     "SqlLeases",
+    "Taken",
     "hold_lease",
 ]
 
 _OFFERED = {
+    "bucket": ("Algorithm", "Ask", "Buckets", "BucketsUnavailable", "Quota", "Taken"),
     "hold": ("HeldLease", "LeaseBusy", "LeaseLost", "hold_lease"),
     "lease": ("Lease", "LeaseRow"),
     "memory": ("MemoryLeases",),

@@ -89,7 +89,7 @@ class Bucket:
 
 
 @final
-class Buckets:
+class BucketFill:
     """Makes buckets of `width_seconds` by the wall clock from the snapshots of a running service.
 
     A clock that jumps ends the bucket that is begun: what was seen until then stays where it was.

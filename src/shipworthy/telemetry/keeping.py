@@ -25,7 +25,7 @@ from shipworthy.events import (
     event,
     selections,
 )
-from shipworthy.telemetry.buckets import Bucket, Buckets, Totals
+from shipworthy.telemetry.buckets import Bucket, BucketFill, Totals
 from shipworthy.telemetry.evaluate import Values, evaluate, holds, widened
 from shipworthy.telemetry.history import Histories, History, Remembered
 from shipworthy.telemetry.metrics import Registry
@@ -132,7 +132,7 @@ class Keeping:
         )
         self._month = _Coarse(HOUR, min(_MONTH_SECONDS, retention.hours_seconds), quarter)
         self.past = Histories(self._recent, self._days.history, self._month.history)
-        self._buckets = Buckets(MINUTE)
+        self._buckets = BucketFill(MINUTE)
         self._rollups: Rollups | None = None
         self._anew = False
         self._lost_minutes = 0
