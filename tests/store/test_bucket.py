@@ -84,7 +84,7 @@ class Bucket:
         )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(traces(), st.integers(0, 10**18), st.integers(1, 40))
 def test_no_window_admits_more_than_the_worst_that_the_quota_names(trace, start, tenths):
     """Of any length, however the requests come, whatever they cost, wherever the clock stands."""
@@ -96,7 +96,7 @@ def test_no_window_admits_more_than_the_worst_that_the_quota_names(trace, start,
         assert bucket.most_in(window) <= found.worst_in(window)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(traces(), st.integers(0, 10**18))
 def test_who_is_refused_is_admitted_when_it_was_told_and_not_a_nanosecond_before(trace, start):
     """So waiting exactly as long as one was told is right, whatever was asked before."""
@@ -112,7 +112,7 @@ def test_who_is_refused_is_admitted_when_it_was_told_and_not_a_nanosecond_before
             assert not bucket.would(cost, bucket.at + taken.retry_after_ns - 1)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(traces(), st.integers(0, 10**18))
 def test_what_remains_is_admitted_at_once_and_one_more_is_not(trace, start):
     """`remaining` is neither a hope nor a reserve."""
@@ -124,7 +124,7 @@ def test_what_remains_is_admitted_at_once_and_one_more_is_not(trace, start):
         assert left == found.burst or not bucket.would(left + 1, bucket.at)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(traces(), st.integers(0, 10**18))
 def test_at_its_reset_a_bucket_is_one_that_nobody_asked(trace, start):
     """So a store may forget the key from then on, and not before."""
@@ -141,7 +141,7 @@ def test_at_its_reset_a_bucket_is_one_that_nobody_asked(trace, start):
             assert not bucket.would(found.burst, full - 1)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(traces())
 def test_an_exact_quota_admits_precisely_what_a_list_of_all_admissions_would(trace):
     """The model remembers everything; the bucket remembers as many as it allows."""
@@ -154,7 +154,7 @@ def test_an_exact_quota_admits_precisely_what_a_list_of_all_admissions_would(tra
         assert bucket.ask(cost, gap).allowed == (spent + cost <= found.count)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(traces())
 def test_gcra_admits_precisely_what_a_bucket_of_tokens_in_fractions_would(trace):
     """The model holds a burst of tokens and gets one for each interval, in exact fractions."""
@@ -221,7 +221,7 @@ def test_a_refusal_is_no_reason_to_wait_longer():
         assert hammering.ask(after_ns=told - 49 * step).allowed
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(traces(), st.integers(0, 10**15))
 def test_what_was_put_back_is_as_if_it_had_never_been_taken(trace, start):
     """Of requests that follow at once: what is put back later may come too late, and harms none."""
@@ -251,7 +251,7 @@ def test_more_than_was_taken_cannot_be_put_back():
     assert put_back(Spent(3, 5, 1), quota(Algorithm.SLIDING), 3) == Spent(3, 3, 0)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(traces(), st.lists(st.integers(-3, 0), min_size=40, max_size=40))
 @example((quota(Algorithm.SLIDING), [(0, 10), (0, 1), (5 * SECOND, 1)]), [0, -1, *[0] * 38])
 def test_a_clock_that_goes_back_opens_no_bucket(trace, steps_back):

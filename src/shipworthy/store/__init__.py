@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Quota,
         Taken,
     )
+    from shipworthy.store.bucket_memory import BucketStatistics, MemoryBuckets
     from shipworthy.store.hold import HeldLease, LeaseBusy, LeaseLost, hold_lease
     from shipworthy.store.lease import Lease, LeaseRow
     from shipworthy.store.memory import MemoryLeases
@@ -32,6 +33,7 @@ __all__ = [
     "STORE_TABLES",
     "Algorithm",
     "Ask",
+    "BucketStatistics",
     "Buckets",
     "BucketsUnavailable",
     "HeldLease",
@@ -40,6 +42,7 @@ __all__ = [
     "LeaseLost",
     "LeaseRow",
     "Leases",
+    "MemoryBuckets",
     "MemoryLeases",
     "Quota",
     "SqlLeases",
@@ -49,6 +52,7 @@ __all__ = [
 
 _OFFERED = {
     "bucket": ("Algorithm", "Ask", "Buckets", "BucketsUnavailable", "Quota", "Taken"),
+    "bucket_memory": ("BucketStatistics", "MemoryBuckets"),
     "hold": ("HeldLease", "LeaseBusy", "LeaseLost", "hold_lease"),
     "lease": ("Lease", "LeaseRow"),
     "memory": ("MemoryLeases",),

@@ -119,6 +119,12 @@ class Taken(NamedTuple):
     reset_ns: int
 
 
+# Names for what would say nothing in front of three numbers; those stand by position, because most
+# of what a decision takes is to make its answer.
+ALLOWED: Final = True
+REFUSED: Final = False
+
+
 class Spent(NamedTuple):
     """The state of a SLIDING bucket: which window, what was taken in the one before and in it."""
 
@@ -192,50 +198,39 @@ def unspent_at_ns(state: State, quota: Quota) -> int:
 
 def judge_gcra(spent_until: int, quota: Quota, cost: int, now_ns: int) -> tuple[int, Taken]:
     """Decide by the instant up to which the key has spent: at most a burst ahead of now."""
-    _must_fit(quota, cost)
+    if not 0 < cost <= quota.burst:
+        raise _never(quota, cost)
     interval = quota.interval_ns
-    start = max(spent_until, now_ns)
+    start = spent_until if spent_until > now_ns else now_ns  # noqa: FURB136 - max() takes longer
     after = start + cost * interval
     late = after - now_ns - quota.burst * interval
     if late > 0:
         left = max(0, quota.burst - -(-(start - now_ns) // interval))
-        return spent_until, Taken(
-            allowed=False, remaining=left, retry_after_ns=late, reset_ns=start - now_ns
-        )
-    return after, Taken(
-        allowed=True, remaining=-late // interval, retry_after_ns=0, reset_ns=after - now_ns
-    )
+        return spent_until, Taken(REFUSED, left, late, start - now_ns)
+    return after, Taken(ALLOWED, -late // interval, 0, after - now_ns)
 
 
 def judge_exact(
     instants: tuple[int, ...], quota: Quota, cost: int, now_ns: int
 ) -> tuple[tuple[int, ...], Taken]:
     """Decide by the instants of what was taken, those of the last period."""
-    _must_fit(quota, cost)
+    if not 0 < cost <= quota.burst:
+        raise _never(quota, cost)
     before = now_ns - quota.period_ns
     live = tuple(at for at in instants if at > before)
     left = quota.count - len(live)
     if cost > left:
         retry = live[cost - left - 1] + quota.period_ns - now_ns
-        return instants, Taken(
-            allowed=False,
-            remaining=max(0, left),
-            retry_after_ns=retry,
-            reset_ns=live[-1] + quota.period_ns - now_ns,
-        )
+        return instants, Taken(REFUSED, max(0, left), retry, live[-1] + quota.period_ns - now_ns)
     # In order also where the clock went back.
     at = max(now_ns, live[-1]) if live else now_ns
-    return (*live, *(at,) * cost), Taken(
-        allowed=True,
-        remaining=left - cost,
-        retry_after_ns=0,
-        reset_ns=at + quota.period_ns - now_ns,
-    )
+    return (*live, *(at,) * cost), Taken(ALLOWED, left - cost, 0, at + quota.period_ns - now_ns)
 
 
 def judge_sliding(counts: Spent, quota: Quota, cost: int, now_ns: int) -> tuple[Spent, Taken]:
     """Decide by what was taken in this window and, the less the later it is, in the one before."""
-    _must_fit(quota, cost)
+    if not 0 < cost <= quota.burst:
+        raise _never(quota, cost)
     period = quota.period_ns
     window, before, current = counts
     here = now_ns // period
@@ -249,19 +244,9 @@ def judge_sliding(counts: Spent, quota: Quota, cost: int, now_ns: int) -> tuple[
     if cost > left:
         at = _when_sliding(window, before, current, quota, cost)
         reset = unspent_at_ns(Spent(window, before, current), quota)
-        return counts, Taken(
-            allowed=False,
-            remaining=max(0, left),
-            retry_after_ns=at - now_ns,
-            reset_ns=reset - now_ns,
-        )
+        return counts, Taken(REFUSED, max(0, left), at - now_ns, reset - now_ns)
     taken = Spent(window, before, current + cost)
-    return taken, Taken(
-        allowed=True,
-        remaining=left - cost,
-        retry_after_ns=0,
-        reset_ns=unspent_at_ns(taken, quota) - now_ns,
-    )
+    return taken, Taken(ALLOWED, left - cost, 0, unspent_at_ns(taken, quota) - now_ns)
 
 
 def _when_sliding(window: int, before: int, current: int, quota: Quota, cost: int) -> int:
@@ -280,12 +265,11 @@ def _when_sliding(window: int, before: int, current: int, quota: Quota, cost: in
     return (window + 2) * period
 
 
-def _must_fit(quota: Quota, cost: int) -> None:
-    if not 0 < cost <= quota.burst:
-        raise ValueError(
-            f"a request costs between 1 and the burst of its quota, {quota.burst}, not {cost}: it "
-            "would never be admitted"
-        )
+def _never(quota: Quota, cost: int) -> ValueError:
+    return ValueError(
+        f"a request costs between 1 and the burst of its quota, {quota.burst}, not {cost}: it "
+        "would never be admitted"
+    )
 
 
 def _spent_until(state: State | None) -> int:
