@@ -8,6 +8,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def settings_page() -> str:
         name = options_of(section)[0].key.partition(".")[0]
         parts.append(f"## {name}\n\n{_sentence(section)}\n")
         parts.append("| key | accepts | default | meaning |\n|---|---|---|---|")
-        parts += [_setting_row(option) for option in options_of(section)]
+        parts += [_setting_row(option) for option in _written(section)]
         parts.append("")
     return "\n".join(parts)
 
@@ -160,7 +161,16 @@ def verbs() -> dict[str, set[str]]:
 def keys() -> set[str]:
     """Return the key of every setting."""
     _import_rooms()
-    return {option.key for section in sections() for option in options_of(section)}
+    return {option.key for section in sections() for option in _written(section)}
+
+
+def _written(section: Any) -> Iterator[Option]:
+    """Yield what can be written of a section; in place of a table's name stands NAME."""
+    for option in options_of(section):
+        if not option.columns:
+            yield option
+        for column in option.columns:
+            yield replace(column, key=f"{option.key}.NAME.{column.key}")
 
 
 def facts() -> set[str]:

@@ -1,9 +1,12 @@
 """What holds, and who said so."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import pytest
 
 from shipworthy.errors import SettingsInvalid
-from shipworthy.settings import ShownValue, load
+from shipworthy.settings import ShownValue, duration, load, option, section, tables
 
 
 @pytest.fixture
@@ -191,3 +194,88 @@ def test_without_arguments_it_reads_the_process_and_its_directory(tmp_path, monk
     section = load().of(door)
 
     assert (section.port, section.host) == (80, "::1")
+
+
+@pytest.fixture
+def harbour(registered):
+    """A section with tables that people name; one is there by default."""
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Berth:
+        places: int = option(3, "places", minimum=1, production=4)
+        wait_seconds: float = duration("1m", "wait")
+
+    @section("harbour")
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Harbour:
+        open: bool = option(True, "open")
+        berths: Mapping[str, Berth] = tables(Berth, "berths", default={"main": Berth(places=9)})
+
+    return Harbour
+
+
+BERTHS = """\
+[harbour.berths.north]
+places = 5
+
+[harbour.berths.main]
+wait = "2m"
+
+[profile.production.harbour.berths.south]
+places = 7
+"""
+
+
+def test_tables_have_the_names_that_people_give_them(loaded, harbour):
+    """In the order in which they are written; each setting has its default and its origin."""
+    found = loaded(BERTHS, environ={"SHIPWORTHY_HARBOUR__BERTHS__EAST__PLACES": "6"})
+    berths = found.of(harbour).berths
+
+    assert list(berths) == ["main", "north", "east"]
+    assert [berth.places for berth in berths.values()] == [9, 5, 6]
+    assert (berths["main"].wait_seconds, berths["north"].wait_seconds) == (120.0, 60.0)
+    origins = {value.key: (value.shown, value.origin) for value in found.values}
+    assert origins["harbour.berths.main.places"] == ("9", "default")
+    assert origins["harbour.berths.main.wait"] == ("2m", "shipworthy.toml:5")
+    assert origins["harbour.berths.east.places"] == (
+        "6",
+        "SHIPWORTHY_HARBOUR__BERTHS__EAST__PLACES",
+    )
+    assert not any(key.startswith("harbour.berths.south") for key in origins)
+    assert list(loaded().of(harbour).berths) == ["main"]
+
+
+def test_tables_of_an_environment_are_there_in_that_one(loaded, harbour):
+    """And so are the defaults of that environment."""
+    berths = loaded(BERTHS, environment="production").of(harbour).berths
+
+    assert {name: berth.places for name, berth in berths.items()} == {
+        "main": 4,
+        "north": 5,
+        "south": 7,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[harbour.berths.north]\nplaces = 0\n", "harbour.berths.north.places: expected"),
+        ("[harbour.berths.north]\nplace = 1\n", "did you mean 'harbour.berths.north.places'?"),
+        ("[harbour.berths.North]\nplaces = 1\n", r"\[harbour.berths.North\]: 'North' is no name"),
+        ("[harbour.berths]\nnorth = 1\n", "harbour.berths.north: no such setting"),
+        ("[harbour]\nberths = 1\n", "harbour.berths: no such setting"),
+        (
+            "[profile.staging.harbour.berths.north]\nplaces = 0\n",
+            "harbour.berths.north.places: expected",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_table_is_said_with_its_place(loaded, harbour, text, says):
+    """As of any other setting, also in the profile of another environment."""
+    with pytest.raises(SettingsInvalid, match=says):
+        loaded(text)
+
+
+def test_an_empty_table_is_one_with_nothing_but_defaults(loaded, harbour):
+    """It is there all the same."""
+    assert loaded("[harbour.berths.north]\n").of(harbour).berths["north"].places == 3

@@ -19,6 +19,7 @@ from shipworthy.settings.declare import (
     section,
     sections,
     size,
+    tables,
 )
 from shipworthy.settings.load import Loaded, ShownValue, load
 
@@ -37,4 +38,5 @@ __all__ = [
     "section",
     "sections",
     "size",
+    "tables",
 ]

@@ -1,7 +1,8 @@
 """How a room declares its section: a frozen dataclass whose fields say what they accept."""
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from enum import Enum
 from typing import Any, Literal, TypeVar, final, get_args, get_origin, get_type_hints
 
@@ -14,6 +15,7 @@ ENVIRONMENTS: tuple[Environment, ...] = get_args(Environment)
 
 T = TypeVar("T")
 C = TypeVar("C", bound=type[Any])
+R = TypeVar("R")
 
 
 @final
@@ -61,6 +63,7 @@ class Kind(Enum):
     DURATION = "a length of time"
     SIZE = "a size"
     SECRET = "a secret"  # noqa: S105 - the word
+    TABLES = "tables"
 
 
 _KINDS: dict[Any, Kind] = {
@@ -71,14 +74,21 @@ _KINDS: dict[Any, Kind] = {
     tuple[str, ...]: Kind.TEXTS,
     Secret: Kind.SECRET,
 }
+# As it stands in variables, which know no other case, and in labels of metrics.
+_TABLE_NAME = re.compile("[a-z][a-z0-9_]{0,31}")
 # The value carries the unit ("30s"), so the key needs none; the field in Python does.
 _SUFFIXES = {Kind.DURATION: "_seconds", Kind.SIZE: "_bytes"}
 
 
+# By identity: among the defaults are mappings, which have no hash.
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Option:
-    """One setting as declared; `key` is what people write (`serve.grace`), `field` is Python's."""
+    """One setting as declared; `key` is what people write (`serve.grace`), `field` is Python's.
+
+    One that accepts tables has a `row`, the dataclass of each of them, and its `columns`; people
+    name the tables.
+    """
 
     key: str
     field: str
@@ -91,6 +101,8 @@ class Option:
     maximum: float | None
     flag: str
     least_characters: int
+    row: type[Any] | None = None
+    columns: "tuple[Option, ...]" = ()
 
     @property
     def variable(self) -> str:
@@ -100,6 +112,26 @@ class Option:
     def default_in(self, environment: Environment) -> Any:
         """Return what holds in `environment` when nobody sets it."""
         return self.profiles.get(environment, self.default)
+
+    def of_table(self, name: str) -> "tuple[Option, ...]":
+        """Return the settings of the table `name`: those of one that is there by default are its.
+
+        Raises `ValueError` for what is no name of a table.
+        """
+        if not _TABLE_NAME.fullmatch(name):
+            raise ValueError(
+                f"'{name}' is no name; write 1 to 32 lower-case letters, digits and underscores, "
+                "a letter first"
+            )
+        given = self.default.get(name)
+        return tuple(
+            replace(
+                column,
+                key=f"{self.key}.{name}.{column.key}",
+                default=column.default if given is None else getattr(given, column.field),
+            )
+            for column in self.columns
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +143,7 @@ class _Declared:
     maximum: float | None = None
     flag: str = ""
     least_characters: int = 0
+    row: type[Any] | None = None
 
 
 def option(
@@ -189,6 +222,22 @@ def secret(help: str, *, least_characters: int = 0) -> Secret:  # noqa: A002
     return field(default=Secret(), metadata={"shipworthy": declared})
 
 
+def tables(
+    row: type[R],
+    help: str,  # noqa: A002
+    *,
+    default: Mapping[str, R] | None = None,
+) -> Mapping[str, R]:
+    """Declare tables that people name (`[limits.policies.login]`), each of the dataclass `row`.
+
+    The fields of `row` are declared as those of a section are. `default` has the tables that are
+    there when nobody writes them; what is written of one of those changes only what is written.
+    """
+    held: dict[str, R] = dict(default or {})
+    declared = _Declared(help=help, kind=Kind.TABLES, profiles={}, row=row)
+    return field(default_factory=lambda: held, metadata={"shipworthy": declared})
+
+
 _registered: dict[str, tuple[type[Any], tuple[Option, ...]]] = {}
 
 
@@ -205,11 +254,7 @@ def section(name: str) -> Callable[[C], C]:
         known = _registered.get(name)
         if known is not None and known[0].__qualname__ != cls.__qualname__:
             raise TypeError(f"section [{name}] is declared twice: {known[0]!r} and {cls!r}")
-        hints = get_type_hints(cls)
-        _registered[name] = (
-            cls,
-            tuple(_option(name, f.name, hints[f.name], f.default, f.metadata) for f in fields(cls)),
-        )
+        _registered[name] = (cls, _options(name, cls))
         return cls
 
     return register
@@ -223,6 +268,20 @@ def sections() -> tuple[type[Any], ...]:
 def options_of(section: type[Any]) -> tuple[Option, ...]:
     """Return the settings of a registered dataclass, in the order of their declaration."""
     return next(options for cls, options in _registered.values() if cls is section)
+
+
+def _options(section_name: str, cls: type[Any]) -> tuple[Option, ...]:
+    hints = get_type_hints(cls)
+    return tuple(
+        _option(
+            section_name,
+            f.name,
+            hints[f.name],
+            f.default if f.default_factory is MISSING else f.default_factory(),
+            f.metadata,
+        )
+        for f in fields(cls)
+    )
 
 
 def _option(
@@ -243,6 +302,13 @@ def _option(
         raise TypeError(f"{place}: call it {name}{suffix}, so that its unit can be read")
     # A trailing underscore is for a field whose key is a word of Python: `from_`.
     short = name.removesuffix(suffix).rstrip("_")
+    columns: tuple[Option, ...] = ()
+    if declared.row is not None:
+        # Their place in a file is known when they have a name.
+        columns = tuple(
+            replace(column, key=column.key.rpartition(".")[2])
+            for column in _options(f"{section_name}.{short}.NAME", declared.row)
+        )
     return Option(
         key=f"{section_name}.{short}",
         field=name,
@@ -255,4 +321,6 @@ def _option(
         maximum=declared.maximum,
         flag=declared.flag or f"--{short.replace('_', '-')}",
         least_characters=declared.least_characters,
+        row=declared.row,
+        columns=columns,
     )

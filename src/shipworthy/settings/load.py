@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast, final
+from typing import Any, NamedTuple, TypeVar, cast, final
 
 from shipworthy.errors import SettingsInvalid
 from shipworthy.redact import remember, remember_environment
@@ -26,6 +26,7 @@ from shipworthy.settings.sources import (
     said_in_document,
     said_in_environment,
     said_on_command_line,
+    table_names,
 )
 from shipworthy.settings.weak import weakness
 
@@ -116,6 +117,7 @@ def load(
     named = _environment(environ, problems)
     environment = environment or named
     document = read_document(file, directory or Path.cwd(), problems)
+    tables = _named_tables(options, document, environment, environ, problems)
     chosen, others = (
         said_in_document(document, environment, options, problems) if document else ([], [])
     )
@@ -137,6 +139,10 @@ def load(
         raise SettingsInvalid(problems)
     if document:
         notes += _secrets_in_file(document, chosen, options)
+    held = {key: told for key, told in held.items() if key not in tables.elsewhere}
+    values = {key: value for key, (value, _) in held.items()}
+    for table, names in tables.here.items():
+        values[table.key] = {name: _row(table, name, values) for name in names}
     return Loaded(
         environment=environment,
         file=document.name if document else "",
@@ -146,7 +152,7 @@ def load(
         ),
         notes=tuple(notes),
         _sections={
-            cls: cls(**{option.field: held[option.key][0] for option in options_of(cls)})
+            cls: cls(**{option.field: values[option.key] for option in options_of(cls)})
             for cls in sections()
         },
     )
@@ -162,6 +168,47 @@ def _environment(environ: Mapping[str, str], problems: list[str]) -> Environment
         f"{', '.join(ENVIRONMENTS)}"
     )
     return "development"
+
+
+class _Tables(NamedTuple):
+    """The tables that people named: of this environment, and the keys of those only of others."""
+
+    here: dict[Option, tuple[str, ...]]
+    elsewhere: frozenset[str]
+
+
+def _named_tables(
+    options: dict[str, Option],
+    document: Document | None,
+    environment: Environment,
+    environ: Mapping[str, str],
+    problems: list[str],
+) -> _Tables:
+    """Put what can be set in each named table among `options`, in place of the tables' own."""
+    here: dict[Option, tuple[str, ...]] = {}
+    elsewhere: set[str] = set()
+    for table in [option for option in options.values() if option.kind is Kind.TABLES]:
+        del options[table.key]
+        chosen, others = table_names(table, document, environment, environ)
+        names = []
+        for name in chosen + others:
+            try:
+                columns = {column.key: column for column in table.of_table(name)}
+            except ValueError as error:
+                problems.append(f"[{table.key}.{name}]: {error}")
+                continue
+            options |= columns
+            if name in chosen:
+                names.append(name)
+            else:
+                elsewhere |= columns.keys()
+        here[table] = tuple(names)
+    return _Tables(here, frozenset(elsewhere))
+
+
+def _row(table: Option, name: str, values: Mapping[str, Any]) -> Any:
+    assert table.row is not None
+    return table.row(**{column.field: values[column.key] for column in table.of_table(name)})
 
 
 def _default_origin(option: Option, environment: Environment) -> str:

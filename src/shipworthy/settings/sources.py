@@ -64,6 +64,43 @@ def read_document(file: Path | None, directory: Path, problems: list[str]) -> Do
     return None
 
 
+def table_names(
+    option: Option,
+    document: Document | None,
+    environment: Environment,
+    environ: Mapping[str, str],
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of the tables that `option` accepts, and those of other environments only.
+
+    In the order in which they are written: by default, in the file, its profile, in variables.
+    """
+    path = option.key.split(".")
+    tables = document.table if document else {}
+    profiles = _below(tables, "profile")
+    begins = f"{option.variable}__"
+    chosen = [
+        *option.default,
+        *_below(tables, *path),
+        *_below(profiles, environment, *path),
+        *(
+            name.removeprefix(begins).partition("__")[0].lower()
+            for name in sorted(environ)
+            if name.startswith(begins)
+        ),
+    ]
+    others = [name for other in ENVIRONMENTS for name in _below(profiles, other, *path)]
+    return tuple(dict.fromkeys(chosen)), tuple(set(others) - set(chosen))
+
+
+def _below(table: Any, *path: str) -> Mapping[str, Any]:
+    """Return the tables below a path, none where there is something else."""
+    for name in path:
+        table = table.get(name) if isinstance(table, dict) else None
+    if not isinstance(table, dict):
+        return {}
+    return {name: value for name, value in table.items() if isinstance(value, dict)}
+
+
 def said_in_document(
     document: Document,
     environment: Environment,
