@@ -5,9 +5,10 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import pytest
 from hypothesis import settings
@@ -15,6 +16,7 @@ from hypothesis import settings
 import services
 from shipworthy.redact import known
 
+T = TypeVar("T")
 _PATIENCE_SECONDS = 2.0
 # `timeout` in pyproject.toml.
 _USUAL_BOUND_SECONDS = 60
@@ -87,6 +89,25 @@ def mariadb_server() -> Iterator[services.Server]:
     yield from _served(services.mariadb())
 
 
+@pytest.fixture(scope="session")
+def redis_port() -> Iterator[int]:
+    """The port of a Redis or Valkey: the one named or found, else one from the wheel."""
+    yield from _served(services.redis())
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[Callable[..., AbstractContextManager[int]]]:
+    """Start a Redis or Valkey of the test's own, which it may stop, fill and spoil."""
+
+    def start(*options: str, port: int = 0) -> AbstractContextManager[int]:
+        return services.own_redis(tmp_path, *options, port=port)
+
+    try:
+        yield start
+    except services.Unavailable as missing:
+        _without(missing)
+
+
 @pytest.fixture
 def postgres_url(postgres_server: services.Server) -> Iterator[str]:
     """The URL of a new, empty PostgreSQL database, dropped after the test."""
@@ -128,7 +149,7 @@ def _without(missing: services.Unavailable) -> NoReturn:
     pytest.skip(str(missing))
 
 
-def _served(server: "services.Started") -> Iterator[services.Server]:
+def _served(server: AbstractContextManager[T]) -> Iterator[T]:
     try:
         with server as running:
             yield running

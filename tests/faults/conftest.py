@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from ends import Listening, redis_server
+from ends import Listening
 
 
 class _Echo(socketserver.BaseRequestHandler):
@@ -49,10 +49,3 @@ def listening() -> Iterator[Listening]:
     """A server whose end of each connection the test holds itself."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield Listening(listener)
-
-
-@pytest.fixture(scope="session")
-def redis_port() -> Iterator[int]:
-    """The port of a Redis or Valkey: the one named or found, else one from the wheel."""
-    with redis_server() as port:
-        yield port

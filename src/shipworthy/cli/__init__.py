@@ -372,8 +372,10 @@ def migrate(
     """
     from shipworthy import db
     from shipworthy.audit import AuditSettings, bind_engines
+    from shipworthy.store import BUCKETS
     from shipworthy.units import parse_duration
 
+    db.add_own_tables((BUCKETS,))
     if remove_ours and (dry_run or without_ours):
         raise typer.BadParameter("--remove-ours does nothing else; give it alone")
     loaded = load_settings(config)

@@ -126,6 +126,7 @@ if TYPE_CHECKING:
     from shipworthy.db.tables import (
         IDEMPOTENCY,
         OUTCOMES,
+        add_own_tables,
         installed,
         prune,
         remove,
@@ -224,6 +225,7 @@ __all__ = [
     "Visit",
     "Wanted",
     "WrongLoop",
+    "add_own_tables",
     "attempt_scope",
     "backfill",
     "check_database",
@@ -330,6 +332,7 @@ _OFFERED = {
     "tables": (
         "IDEMPOTENCY",
         "OUTCOMES",
+        "add_own_tables",
         "installed",
         "prune",
         "remove",

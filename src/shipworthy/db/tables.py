@@ -48,6 +48,12 @@ IDEMPOTENCY: Final = sa.Table(
     **TABLE_OPTIONS,
 )
 _TABLES: Final[Sequence[sa.Table]] = (OUTCOMES, IDEMPOTENCY, SCHEMA)
+_beside: Final[list[sa.Table]] = []
+
+
+def add_own_tables(tables: Sequence[sa.Table]) -> None:
+    """Have the tables of a room above be made and dropped with ours; again is nothing."""
+    _beside.extend(table for table in tables if table not in _beside)
 
 
 def install(connection: sa.Connection) -> list[str]:
@@ -60,7 +66,7 @@ def install(connection: sa.Connection) -> list[str]:
     """
     there = set(sa.inspect(connection).get_table_names())
     done = []
-    for table in _TABLES:
+    for table in (*_TABLES, *_beside):
         if table.name not in there:
             table.create(connection)
             done.append(f"made the table {table.name}")
@@ -81,7 +87,7 @@ def installed(connection: sa.Connection) -> int | None:
 def remove(connection: sa.Connection) -> list[str]:
     """Take all of it away, whatever its version, and say what was taken; the caller commits."""
     there = set(sa.inspect(connection).get_table_names())
-    gone = [table for table in reversed(_TABLES) if table.name in there]
+    gone = [table for table in reversed((*_TABLES, *_beside)) if table.name in there]
     for table in gone:
         table.drop(connection)
     return [f"dropped the table {table.name}" for table in gone]

@@ -21,14 +21,16 @@ if TYPE_CHECKING:
         Taken,
     )
     from shipworthy.store.bucket_memory import BucketStatistics, MemoryBuckets
+    from shipworthy.store.bucket_open import open_buckets
     from shipworthy.store.hold import HeldLease, LeaseBusy, LeaseLost, hold_lease
     from shipworthy.store.lease import Lease, LeaseRow
     from shipworthy.store.memory import MemoryLeases
     from shipworthy.store.port import Leases
     from shipworthy.store.sql import SqlLeases
-    from shipworthy.store.tables import LEASES, STORE_TABLES
+    from shipworthy.store.tables import BUCKETS, LEASES, STORE_TABLES
 
 __all__ = [
+    "BUCKETS",
     "LEASES",
     "STORE_TABLES",
     "Algorithm",
@@ -48,17 +50,19 @@ __all__ = [
     "SqlLeases",
     "Taken",
     "hold_lease",
+    "open_buckets",
 ]
 
 _OFFERED = {
     "bucket": ("Algorithm", "Ask", "Buckets", "BucketsUnavailable", "Quota", "Taken"),
     "bucket_memory": ("BucketStatistics", "MemoryBuckets"),
+    "bucket_open": ("open_buckets",),
     "hold": ("HeldLease", "LeaseBusy", "LeaseLost", "hold_lease"),
     "lease": ("Lease", "LeaseRow"),
     "memory": ("MemoryLeases",),
     "port": ("Leases",),
     "sql": ("SqlLeases",),
-    "tables": ("LEASES", "STORE_TABLES"),
+    "tables": ("BUCKETS", "LEASES", "STORE_TABLES"),
 }
 _HOMES = {name: f"{__name__}.{module}" for module, names in _OFFERED.items() for name in names}
 
