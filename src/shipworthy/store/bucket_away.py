@@ -1,9 +1,9 @@
 """A store of buckets that is away costs one request its bound, and the others next to nothing."""
 
 from dataclasses import replace
-from time import monotonic
 from typing import Final, final
 
+from shipworthy.clock import SYSTEM_CLOCK, Clock
 from shipworthy.resilience import Breaker, BreakerOpen, BreakerRule, Ended, Ticket
 from shipworthy.store.bucket import BucketsUnavailable
 
@@ -26,11 +26,13 @@ class StoreBreaker:
     """Lets requests through to a store, and tells from how they end whether it is there.
 
     It is the breaker `store:NAME`, so that its changes are stated once each, and it is shown and
-    set by hand where all breakers are.
+    set by hand where all breakers are. So many `failures` in two seconds open it.
     """
 
-    def __init__(self, name: str, *, failures: int = 1) -> None:
-        self._breaker = Breaker(f"store:{name}", replace(RULE, refused_calls=failures))
+    def __init__(self, name: str, *, failures: int = 1, clock: Clock = SYSTEM_CLOCK) -> None:
+        rule = replace(RULE, refused_calls=failures)
+        self._breaker = Breaker(f"store:{name}", rule, clock=clock)
+        self._now = clock.now
 
     def admit(self) -> Ticket:
         """Let one request through, or raise `BucketsUnavailable` at once."""
@@ -41,12 +43,12 @@ class StoreBreaker:
 
     def answered(self, ticket: Ticket, began: float) -> None:
         """Note that the store answered; `began` is of the monotonic clock."""
-        self._breaker.record(ticket, Ended.SUCCESS, monotonic() - began)
+        self._breaker.record(ticket, Ended.SUCCESS, self._now() - began)
 
     def failed(self, ticket: Ticket, began: float) -> None:
         """Note that it did not, or could not do what it was asked for."""
-        self._breaker.record(ticket, Ended.REFUSED, monotonic() - began)
+        self._breaker.record(ticket, Ended.REFUSED, self._now() - began)
 
     def left(self, ticket: Ticket, began: float) -> None:
         """Note that whoever asked has gone before the answer came."""
-        self._breaker.record(ticket, Ended.NEUTRAL, monotonic() - began)
+        self._breaker.record(ticket, Ended.NEUTRAL, self._now() - began)

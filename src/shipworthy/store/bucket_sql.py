@@ -1,8 +1,8 @@
 """Buckets in a table of a database server, exact over all processes that use it.
 
 Each batch is one transaction: the rows are locked in the order of their keys and read with the
-server's own time, it is decided here, and what changed is written. So many requests cost three or
-four ways to the server, and one key that everybody asks for costs no more than many.
+server's own time, it is decided here, and what changed is written and committed by one message. So
+many requests cost three ways to the server, and one key that everybody asks for is locked for one.
 
 The table is made by `shipworthy db migrate`. It is written to no log where the server can leave
 that out (PostgreSQL); there a crash of the server empties it, and every limit begins anew.
@@ -22,11 +22,11 @@ from shipworthy.context import deadline_scope
 from shipworthy.db import DbSettings, own_engine, sync_url
 from shipworthy.store.bucket import BucketsUnavailable
 from shipworthy.store.bucket_batches import Shelf
-from shipworthy.store.bucket_rows import Answer, BucketRow, Settled, Wish, keys_of, settle
+from shipworthy.store.bucket_rows import Answer, BucketRow, Wish, keys_of, settle
 from shipworthy.store.dialects.bucket_statements import begin_again, bucket_statements, no_table
 from shipworthy.store.tables import BUCKETS
 
-# Who was slower twice in a row was it because of two others; nobody is it for long.
+# A deadlock with those who delete, or a row that was deleted before it was locked: both are rare.
 TRIES: Final = 8
 # A connection is made while a request waits, so what comes meanwhile may not find it yet.
 CONNECT_SECONDS: Final = 1.0
@@ -36,8 +36,11 @@ _LOOK_AT: Final = 128
 _LOOKS_PER_NEW: Final = 2
 
 
-class _Slower(Exception):
-    """Another one has added a row that was not there a moment ago."""
+class _Missing(Exception):
+    """Some rows are not there, so they could not be locked."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self.keys = keys
 
 
 @final
@@ -101,43 +104,38 @@ class SqlShelf(Shelf):
         for tried in range(1, TRIES + 1):
             try:
                 return self._transaction(wishes)
-            except _Slower:
-                if tried == TRIES:
-                    break
+            except _Missing as missing:
+                self._add(missing.keys)
             except DBAPIError as error:
                 if tried == TRIES or not begin_again(error.orig):
                     raise
-        raise BucketsUnavailable(f"others were faster {TRIES} times in a row")
+        raise BucketsUnavailable(f"others deleted what was added {TRIES} times in a row")
 
     def _transaction(self, wishes: Sequence[Wish]) -> tuple[Sequence[Answer], int]:
+        keys = keys_of(wishes)
         with self._engine.connect() as connection, connection.begin() as transaction:
-            keys = keys_of(wishes)
             read = connection.exec_driver_sql(*self._say.lock(keys)).all()
             rows = {
                 key: BucketRow(until_ns, None if rest is None else bytes(rest))
                 for _, key, until_ns, rest in read
                 if key is not None
             }
+            if len(rows) < len(keys):
+                raise _Missing([key for key in keys if key not in rows])
             now_ns = max(int(row[0]) for row in read)
             settled = settle(wishes, rows, now_ns)
-            if settled.rows:
-                self._write(connection, settled, rows.keys())
-            else:
+            if not settled.rows:
                 transaction.rollback()
+                return settled.answers, now_ns
+            written = self._say.write([(key, *settled.rows[key]) for key in sorted(settled.rows)])
+            connection.exec_driver_sql(written, execution_options={"no_parameters": True})
         return settled.answers, now_ns
 
-    def _write(self, connection: sa.Connection, settled: Settled, known: Sequence[str]) -> None:
-        written = [(key, *settled.rows[key]) for key in sorted(settled.rows)]
-        new = [row for row in written if row[0] not in known]
-        old = [row for row in written if row[0] in known]
-        # First, so that who was slower has written nothing.
-        if new:
-            added = connection.exec_driver_sql(*self._say.add(new)).rowcount
-            if added != len(new):
-                raise _Slower
-            self._to_look += _LOOKS_PER_NEW * len(new)
-        if old:
-            connection.exec_driver_sql(*self._say.change(old))
+    def _add(self, keys: Sequence[str]) -> None:
+        """Add rows by themselves: whoever has others locked meanwhile would keep them for long."""
+        with self._engine.begin() as connection:
+            connection.exec_driver_sql(*self._say.add(keys))
+        self._to_look += _LOOKS_PER_NEW * len(keys)
 
     def _look(self, now_ns: int) -> None:
         """Go on through the rows, and delete those that have run out; what fails is done later."""

@@ -1,7 +1,9 @@
 """How each database is told to lock, read, write and forget rows of buckets.
 
 All lock in the order of the keys, so that none waits in a circle. A row that is not there cannot be
-locked: it is added only where it is still not there, and who was slower begins again.
+locked, so it is added first, as one that was never used. What changed is written and committed by
+one message: between the lock and its end there is one way to the client and back, because a client
+may be late.
 
 Not here: what the rows mean (`bucket_rows`), and the file of our own (`bucket_file`).
 """
@@ -30,14 +32,17 @@ class BucketStatements:
     `session` is said once to each connection: a process that stops in the middle of a transaction
     keeps its locks for so long. What `lock` returns begins with the time, in nanoseconds, in each
     row, and there is a row also where none of the keys is known. `last` gives the last of some keys
-    after one, and `prune` deletes what has run out up to there.
+    after one, and `prune` deletes what has run out up to there. `text` and `binary` make a literal
+    of hexadecimal digits: a message of several statements takes no values.
     """
 
     session: tuple[str, ...]
     locked: str
     keys_in_one: bool
     added: str
-    changed: str
+    written: str
+    text: str
+    binary: str
     last: str = (
         "SELECT max(bucket) FROM (SELECT bucket FROM shipworthy_buckets WHERE bucket > %s "
         "ORDER BY bucket LIMIT %s) looked"
@@ -52,18 +57,18 @@ class BucketStatements:
             return self.locked, (list(keys),)
         return self.locked.format(marks=", ".join(["%s"] * len(keys))), tuple(keys)
 
-    def add(self, rows: Sequence[Written]) -> Statement:
-        """Add these rows where none is there; others are not touched, and not counted."""
-        return _with_rows(self.added, rows)
+    def add(self, keys: Sequence[str]) -> Statement:
+        """Add rows of buckets that were never used; those that are there are not touched."""
+        return self.added.format(marks=", ".join(["(%s, 0)"] * len(keys))), tuple(keys)
 
-    def change(self, rows: Sequence[Written]) -> Statement:
-        """Write these rows, which are there and locked."""
-        return _with_rows(self.changed, rows)
-
-
-def _with_rows(statement: str, rows: Sequence[Written]) -> Statement:
-    marks = ", ".join(["(%s, %s, %s)"] * len(rows))
-    return statement.format(marks=marks), tuple(value for row in rows for value in row)
+    def write(self, rows: Sequence[Written]) -> str:
+        """Write these rows, which are there and locked, and commit."""
+        values = ", ".join(
+            f"({self.text.format(key.encode().hex())}, {until_ns:d}, "
+            f"{'NULL' if rest is None else self.binary.format(rest.hex())})"
+            for key, until_ns, rest in rows
+        )
+        return self.written.format(values=values)
 
 
 _POSTGRESQL: Final = BucketStatements(
@@ -81,13 +86,16 @@ _POSTGRESQL: Final = BucketStatements(
     ),
     keys_in_one=True,
     added=(
-        "INSERT INTO shipworthy_buckets (bucket, until_ns, rest) VALUES {marks} "
+        "INSERT INTO shipworthy_buckets (bucket, until_ns) VALUES {marks} "
         "ON CONFLICT (bucket) DO NOTHING"
     ),
-    changed=(
-        "INSERT INTO shipworthy_buckets (bucket, until_ns, rest) VALUES {marks} "
-        "ON CONFLICT (bucket) DO UPDATE SET until_ns = excluded.until_ns, rest = excluded.rest"
+    written=(
+        "INSERT INTO shipworthy_buckets (bucket, until_ns, rest) VALUES {values} "
+        "ON CONFLICT (bucket) DO UPDATE SET until_ns = excluded.until_ns, rest = excluded.rest; "
+        "COMMIT"
     ),
+    text="convert_from(decode('{}', 'hex'), 'UTF8')",
+    binary="decode('{}', 'hex')",
 )
 _MARIADB: Final = BucketStatements(
     session=(
@@ -104,11 +112,13 @@ _MARIADB: Final = BucketStatements(
         "ORDER BY held.bucket FOR UPDATE"
     ),
     keys_in_one=False,
-    added="INSERT IGNORE INTO shipworthy_buckets (bucket, until_ns, rest) VALUES {marks}",
-    changed=(
-        "INSERT INTO shipworthy_buckets (bucket, until_ns, rest) VALUES {marks} "
-        "ON DUPLICATE KEY UPDATE until_ns = VALUES(until_ns), rest = VALUES(rest)"
+    added="INSERT IGNORE INTO shipworthy_buckets (bucket, until_ns) VALUES {marks}",
+    written=(
+        "BEGIN NOT ATOMIC INSERT INTO shipworthy_buckets (bucket, until_ns, rest) VALUES {values} "
+        "ON DUPLICATE KEY UPDATE until_ns = VALUES(until_ns), rest = VALUES(rest); COMMIT; END"
     ),
+    text="CONVERT(X'{}' USING utf8mb4)",
+    binary="X'{}'",
 )
 _STATEMENTS: Final = {"postgresql": _POSTGRESQL, "mysql": _MARIADB, "mariadb": _MARIADB}
 
