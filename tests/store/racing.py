@@ -1,6 +1,6 @@
 """Eight processes that all want the same, and what they got: also a program, because it forks.
 
-    python racing.py URL PROCESSES HITS     one line of JSON for what each process got
+    python racing.py URL PROCESSES HITS TAG     one line of JSON for what each process got
 
 Each request takes from three buckets at once, one of each kind; the smallest of them decides.
 """
@@ -27,21 +27,24 @@ def quota(algorithm: Algorithm, count: int, period_ns: int = LONG_NS) -> Quota:
 GCRA, EXACT, SLIDING = Algorithm.GCRA, Algorithm.EXACT, Algorithm.SLIDING
 # The exact one admits the fewest; what the others have left afterwards shows what was burnt.
 SMALLEST = 60
-ASKS = (
-    Ask("race-gcra", quota(GCRA, 100)),
-    Ask("race-exact", quota(EXACT, SMALLEST)),
-    Ask("race-sliding", quota(SLIDING, 80)),
-)
 
 
-async def _hit(url: str, hits: int, at_once: int) -> dict[str, int]:
+def asks(tag: str = "race") -> tuple[Ask, ...]:
+    return (
+        Ask(f"{tag}-gcra", quota(GCRA, 100)),
+        Ask(f"{tag}-exact", quota(EXACT, SMALLEST)),
+        Ask(f"{tag}-sliding", quota(SLIDING, 80)),
+    )
+
+
+async def _hit(url: str, hits: int, at_once: int, wanted: tuple[Ask, ...]) -> dict[str, int]:
     buckets = open_buckets(url, bound_seconds=PATIENCE_SECONDS)
     got = {"admitted": 0, "refused": 0, "unavailable": 0}
 
     async def ask() -> None:
         for _ in range(hits // at_once):
             try:
-                answers = await buckets.take(ASKS)
+                answers = await buckets.take(wanted)
             except BucketsUnavailable:
                 got["unavailable"] += 1
                 continue
@@ -52,10 +55,12 @@ async def _hit(url: str, hits: int, at_once: int) -> dict[str, int]:
     return got
 
 
-def race(url: str, *, processes: int = 8, hits: int = 12, bound: float = 60.0) -> dict[str, Any]:
+def race(
+    url: str, *, processes: int = 8, hits: int = 12, tag: str = "race", bound: float = 60.0
+) -> dict[str, Any]:
     """Have processes race, and return what they got together."""
     done = subprocess.run(
-        [sys.executable, __file__, url, str(processes), str(hits)],
+        [sys.executable, __file__, url, str(processes), str(hits), tag],
         capture_output=True,
         text=True,
         timeout=bound,
@@ -67,7 +72,7 @@ def race(url: str, *, processes: int = 8, hits: int = 12, bound: float = 60.0) -
     return {name: sum(row[name] for row in rows) for name in rows[0]}
 
 
-def main(url: str, processes: int, hits: int) -> None:
+def main(url: str, processes: int, hits: int, tag: str) -> None:
     """Fork, let all begin at once, and have each print one line."""
     # What a store needs is imported once, and not by each process while the others wait for it.
     asyncio.run(open_buckets(url).close())
@@ -79,7 +84,7 @@ def main(url: str, processes: int, hits: int) -> None:
             os.close(open_gate)
             os.read(gate, 1)
             # Every other one asks one after the other, the rest four at once.
-            got = asyncio.run(_hit(url, hits, 1 if number % 2 else 4))
+            got = asyncio.run(_hit(url, hits, 1 if number % 2 else 4, asks(tag)))
             os.write(1, (json.dumps(got) + "\n").encode())
             os._exit(0)
         children.append(child)
@@ -91,4 +96,4 @@ def main(url: str, processes: int, hits: int) -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
