@@ -112,9 +112,7 @@ async def test_a_store_that_fails_is_unavailable_to_all_who_wait(shelf, error):
     """Also where it raises what nobody thought of: the thread goes on."""
     buckets = BatchedBuckets("failing", shelf, bound_seconds=PATIENCE, failures=100)
     shelf.error = error
-    results = await asyncio.gather(
-        *(buckets.take([ASK]) for _ in range(3)), return_exceptions=True
-    )
+    results = await asyncio.gather(*(buckets.take([ASK]) for _ in range(3)), return_exceptions=True)
     assert all(isinstance(one, BucketsUnavailable) and str(error.args[0]) in str(one)
                for one in results)  # fmt: skip
     assert len(set(map(id, results))) == 3

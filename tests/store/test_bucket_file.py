@@ -1,7 +1,6 @@
 """Buckets in a file are shared by all processes of a machine, and outlive each of them."""
 
 import asyncio
-import os
 import sqlite3
 import stat
 import sys
@@ -34,9 +33,7 @@ class Machine:
         self.boot = "b1"
 
     def clock(self) -> HostClock:
-        return HostClock(
-            boot=self.boot, steady_ns=lambda: self.steady, wall_ns=lambda: self.wall
-        )
+        return HostClock(boot=self.boot, steady_ns=lambda: self.steady, wall_ns=lambda: self.wall)
 
 
 @pytest.fixture
@@ -251,8 +248,9 @@ def test_eight_processes_admit_exactly_the_quota(path):
     assert got["admitted"] == SMALLEST, got
     assert got["unavailable"] == 0, got
     shelf = FileShelf(path)
-    left = [take(shelf, Ask(key, quota(kind, count)))[0].remaining + 1
-            for key, kind, count in (("race-gcra", GCRA, 100), ("race-sliding", SLIDING, 80))]  # fmt: skip
+    left = [
+        take(shelf, Ask(key, quota(kind, count)))[0].remaining + 1
+        for key, kind, count in (("race-gcra", GCRA, 100), ("race-sliding", SLIDING, 80))
+    ]
     assert left == [100 - SMALLEST, 80 - SMALLEST]
     shelf.close()
-    assert os.path.exists(path)

@@ -73,7 +73,9 @@ def test_redis_and_valkey_are_asked_when_they_are_needed(scheme):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("url", ["postgresql+asyncpg://u@127.0.0.1:1/d", "mariadb+asyncmy://u@127.0.0.1:1/d"])  # fmt: skip
+@pytest.mark.parametrize(
+    "url", ["postgresql+asyncpg://u@127.0.0.1:1/d", "mariadb+asyncmy://u@127.0.0.1:1/d"]
+)
 def test_a_server_is_asked_when_it_is_needed(url):
     """Through the driver that blocks, whatever driver the application has."""
     buckets = open_buckets(url, bound_seconds=1.0)

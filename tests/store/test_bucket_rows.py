@@ -1,8 +1,7 @@
 """Many requests are decided from the rows that were read, each as if it had been alone."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from shipworthy.store import Algorithm, Ask, Quota
 from shipworthy.store.bucket import Spent, judge

@@ -1,4 +1,4 @@
-"""Buckets in a table of a server are exact over processes, and a server that is away holds nobody."""
+"""Buckets in a table of a server are exact over processes; one that is away holds nobody."""
 
 import asyncio
 import sys
@@ -95,9 +95,7 @@ def test_the_time_is_the_servers_whatever_clock_a_client_has(shelves, monkeypatc
     real = time.time()
     for shelf, hours in ((one, 1), (other, -1)):
         monkeypatch.setattr(time, "time", lambda hours=hours: real + 3600 * hours)
-        monkeypatch.setattr(
-            time, "time_ns", lambda hours=hours: int(real + 3600 * hours) * SECOND
-        )
+        monkeypatch.setattr(time, "time_ns", lambda hours=hours: int(real + 3600 * hours) * SECOND)
         taken = take(shelf, ask)[0]
         assert taken.allowed is (shelf is one)
         assert abs(taken.reset_ns - ask.quota.period_ns) < 60 * SECOND

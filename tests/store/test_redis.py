@@ -1,4 +1,4 @@
-"""Buckets in Redis or Valkey: one atomic call, by the server's time, and no wait beyond the bound."""
+"""Buckets in Redis or Valkey: one atomic call, by the time of the server, within the bound."""
 
 import asyncio
 import sys
@@ -9,8 +9,7 @@ from uuid import uuid4
 
 import pytest
 import redis
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -111,7 +110,12 @@ def test_the_script_decides_what_judge_decides(server, quotas, steps, scale):
             given_arguments += spoken(ask.quota, ask.cost)
         seconds, microseconds = divmod(at_us, 1_000_000)
         _, _, done, *_ = server.eval(
-            script, len(wishes), *[ask.key for ask in wishes], *given_arguments, seconds, microseconds
+            script,
+            len(wishes),
+            *[ask.key for ask in wishes],
+            *given_arguments,
+            seconds,
+            microseconds,
         )
         settled = settle([Wish(wishes, back=back)], rows, at_us * 1000)
         answer = settled.answers[0]
@@ -313,7 +317,7 @@ def test_a_server_that_may_not_write_is_full_or_forgot_the_script(own_redis):
         await _until_answered(buckets, ask)
 
         server.config_set("maxmemory", "1")
-        with pytest.raises(BucketsUnavailable, match="(?i)memory"):
+        with pytest.raises(BucketsUnavailable, match=r"(?i)memory"):
             await buckets.take([ask])
         server.config_set("maxmemory", "0")
         await _until_answered(buckets, ask)

@@ -375,7 +375,6 @@ def migrate(
     from shipworthy.store import BUCKETS
     from shipworthy.units import parse_duration
 
-    db.add_own_tables((BUCKETS,))
     if remove_ours and (dry_run or without_ours):
         raise typer.BadParameter("--remove-ours does nothing else; give it alone")
     loaded = load_settings(config)
@@ -384,6 +383,7 @@ def migrate(
         options = db.MigrateOptions(
             to=to,
             ours=not without_ours,
+            beside=(BUCKETS,),
             accept=frozenset(accept or ()),
             lock_wait_seconds=parse_duration(lock_wait),
             lock_timeout_seconds=parse_duration(lock_timeout),
@@ -394,7 +394,10 @@ def migrate(
         ) as (engine, project):
             if remove_ours:
                 removed = db.remove_ours(
-                    engine, lock_wait_seconds=options.lock_wait_seconds, say=say
+                    engine,
+                    beside=options.beside,
+                    lock_wait_seconds=options.lock_wait_seconds,
+                    say=say,
                 )
                 print_json({"removed": removed}) if as_json else print_sentences(
                     removed or ["there are no tables of ours"]

@@ -126,7 +126,6 @@ if TYPE_CHECKING:
     from shipworthy.db.tables import (
         IDEMPOTENCY,
         OUTCOMES,
-        add_own_tables,
         installed,
         prune,
         remove,
@@ -225,7 +224,6 @@ __all__ = [
     "Visit",
     "Wanted",
     "WrongLoop",
-    "add_own_tables",
     "attempt_scope",
     "backfill",
     "check_database",
@@ -332,7 +330,6 @@ _OFFERED = {
     "tables": (
         "IDEMPOTENCY",
         "OUTCOMES",
-        "add_own_tables",
         "installed",
         "prune",
         "remove",

@@ -48,25 +48,19 @@ IDEMPOTENCY: Final = sa.Table(
     **TABLE_OPTIONS,
 )
 _TABLES: Final[Sequence[sa.Table]] = (OUTCOMES, IDEMPOTENCY, SCHEMA)
-_beside: Final[list[sa.Table]] = []
 
 
-def add_own_tables(tables: Sequence[sa.Table]) -> None:
-    """Have the tables of a room above be made and dropped with ours; again is nothing."""
-    _beside.extend(table for table in tables if table not in _beside)
-
-
-def install(connection: sa.Connection) -> list[str]:
+def install(connection: sa.Connection, beside: Sequence[sa.Table] = ()) -> list[str]:
     """Make what is missing, and say of each thing that it was made; a second time is nothing.
 
     It runs in the transaction of `connection`, which the caller commits: on PostgreSQL and SQLite
     all of it is there or nothing; MariaDB commits each table by itself, and the version is written
     last. Tables of a newer version are left as they are. Two callers at once are not told apart:
-    hold a lock.
+    hold a lock. `beside` are those of rooms above.
     """
     there = set(sa.inspect(connection).get_table_names())
     done = []
-    for table in (*_TABLES, *_beside):
+    for table in (*_TABLES, *beside):
         if table.name not in there:
             table.create(connection)
             done.append(f"made the table {table.name}")
@@ -84,10 +78,10 @@ def installed(connection: sa.Connection) -> int | None:
     return version
 
 
-def remove(connection: sa.Connection) -> list[str]:
+def remove(connection: sa.Connection, beside: Sequence[sa.Table] = ()) -> list[str]:
     """Take all of it away, whatever its version, and say what was taken; the caller commits."""
     there = set(sa.inspect(connection).get_table_names())
-    gone = [table for table in reversed((*_TABLES, *_beside)) if table.name in there]
+    gone = [table for table in reversed((*_TABLES, *beside)) if table.name in there]
     for table in gone:
         table.drop(connection)
     return [f"dropped the table {table.name}" for table in gone]

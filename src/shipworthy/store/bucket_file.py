@@ -46,19 +46,23 @@ _PRAGMAS: Final = (
     "PRAGMA temp_store = MEMORY",
 )
 _TABLES: Final = (
-    "CREATE TABLE IF NOT EXISTS buckets ("
-    " key TEXT PRIMARY KEY, until_ns INTEGER NOT NULL, rest BLOB) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS clock ("
-    " id INTEGER PRIMARY KEY CHECK (id = 1), boot TEXT NOT NULL,"
-    " offset_ns INTEGER NOT NULL, seen_ns INTEGER NOT NULL)",
+    """
+    CREATE TABLE IF NOT EXISTS buckets (
+      key TEXT PRIMARY KEY, until_ns INTEGER NOT NULL, rest BLOB
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS clock (
+      id INTEGER PRIMARY KEY CHECK (id = 1), boot TEXT NOT NULL,
+      offset_ns INTEGER NOT NULL, seen_ns INTEGER NOT NULL
+    )
+    """,
     f"PRAGMA user_version = {_VERSION}",
 )
 _LOCK: Final = "BEGIN IMMEDIATE"
 _READ: Final = "SELECT until_ns, rest FROM buckets WHERE key = ?"
 _WRITE: Final = "INSERT OR REPLACE INTO buckets (key, until_ns, rest) VALUES (?, ?, ?)"
-_LAST: Final = (
-    "SELECT max(key) FROM (SELECT key FROM buckets WHERE key > ? ORDER BY key LIMIT ?)"
-)
+_LAST: Final = "SELECT max(key) FROM (SELECT key FROM buckets WHERE key > ? ORDER BY key LIMIT ?)"
 _PRUNE: Final = "DELETE FROM buckets WHERE key > ? AND key <= ? AND until_ns <= ?"
 _READ_CLOCK: Final = "SELECT boot, offset_ns, seen_ns FROM clock WHERE id = 1"
 _WRITE_CLOCK: Final = "INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?)"
@@ -199,11 +203,7 @@ class FileShelf(QuickShelf):
                 connection.execute(pragma)
             connection.execute(f"PRAGMA max_page_count = {self._pages}")
             connection.execute(_LOCK)
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version > _VERSION:
-                raise sqlite3.DatabaseError(
-                    f"it is of version {version}, and this program knows version {_VERSION}"
-                )
+            _check_version(connection)
             for statement in _TABLES:
                 connection.execute(statement)
             found = connection.execute(_READ_CLOCK).fetchone()
@@ -230,6 +230,14 @@ class FileShelf(QuickShelf):
         self._path.replace(self._path.with_suffix(".spoilt"))
         for ending in ("-wal", "-shm"):
             self._path.with_name(self._path.name + ending).unlink(missing_ok=True)
+
+
+def _check_version(connection: sqlite3.Connection) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > _VERSION:
+        raise sqlite3.DatabaseError(
+            f"it is of version {version}, and this program knows version {_VERSION}"
+        )
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -22,10 +22,10 @@ def open_buckets(
 ) -> Buckets:
     """Return the buckets at `url`; a call of them ends within `bound_seconds`.
 
-    `memory:` is this process alone, which knows at most `keys_most` keys. `sqlite:` is a file in `folder`, which is made here, or that of
-    `sqlite:///path`. The others connect when they are first asked. What they need is imported
-    here. Raises `Misuse` for a URL that names no store and for an extra that is not installed, and
-    `BucketsUnavailable` for a file that cannot be used.
+    `memory:` is this process alone, which knows at most `keys_most` keys. `sqlite:` is a file in
+    `folder`, which is made here, or that of `sqlite:///path`. The others connect when they are
+    first asked; what they need is imported here. Raises `Misuse` for a URL that names no store and
+    for an extra that is not installed, and `BucketsUnavailable` for a file that cannot be used.
     """
     place = place_of(url)
     if place is BucketPlace.MEMORY:

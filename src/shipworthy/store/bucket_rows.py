@@ -1,7 +1,7 @@
 """Decide about many requests at once from the rows a store read, and say which rows to write.
 
-Pure: rows as the store has them, what is wished for, in the order in which it came, and an instant of
-the store's clock; out come the answers, and the rows that are to be written. So every store that
+Pure: rows as the store has them, what is wished for, in the order in which it came, and an instant
+of the store's clock; out come the answers, and the rows that are to be written. So every store that
 can lock rows decides by the one `judge`, and a store in a file or on a server is a few statements.
 
 A row is an instant and, of what needs more, bytes. The instant is the one from which the row may
@@ -18,8 +18,8 @@ from typing import Final, NamedTuple, TypeAlias, final
 from shipworthy.store.bucket import (
     Algorithm,
     Ask,
-    Spent,
     Quota,
+    Spent,
     State,
     Taken,
     judge,
@@ -77,7 +77,9 @@ def settle(wishes: Sequence[Wish], rows: Mapping[str, BucketRow], now_ns: int) -
                 row = rows.get(ask.key)
                 known[ask.key] = None if row is None else state_of(row)
         try:
-            answer, changed = _give_back(one.asks, known) if one.back else _take(one.asks, known, now_ns)
+            answer, changed = (
+                _give_back(one.asks, known) if one.back else _take(one.asks, known, now_ns)
+            )
         except ValueError as error:
             settled.answers.append(error)
             continue

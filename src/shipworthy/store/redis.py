@@ -22,7 +22,16 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from typing_extensions import override
 
 from shipworthy.errors import Misuse
-from shipworthy.store.bucket import Ask, Buckets, BucketsUnavailable, Quota, Spent, State, Taken, judge
+from shipworthy.store.bucket import (
+    Ask,
+    Buckets,
+    BucketsUnavailable,
+    Quota,
+    Spent,
+    State,
+    Taken,
+    judge,
+)
 from shipworthy.store.bucket_away import BOUND_SECONDS, StoreBreaker
 from shipworthy.store.bucket_rows import Answer, Wish, answer_of, kind_of
 from shipworthy.store.bucket_waiting import WAITING_MOST, Waiting, crowded
@@ -95,8 +104,6 @@ class RedisBuckets(Buckets):
         ticket = self._breaker.admit()
         began = monotonic()
         try:
-            if len(self._queue) >= WAITING_MOST:
-                raise crowded()
             answer = await self._queued(wish)
         except BucketsUnavailable:
             self._breaker.failed(ticket, began)
@@ -110,6 +117,8 @@ class RedisBuckets(Buckets):
         return answer
 
     async def _queued(self, wish: Wish) -> Answer:
+        if len(self._queue) >= WAITING_MOST:
+            raise crowded()
         waiting = Waiting(wish, self._bound)
         if waiting.loop is not self._loop:
             # Connections belong to the loop they were made in; that one has ended.
@@ -123,7 +132,7 @@ class RedisBuckets(Buckets):
     async def _send(self) -> None:
         """Send what waits, and what has come meanwhile, until nobody waits."""
         while self._queue:
-            batch = []
+            batch: list[Waiting] = []
             while self._queue and len(batch) < BATCH_MOST:
                 waiting = self._queue.popleft()
                 # Those whose time is over have gone, and are not charged.
@@ -204,7 +213,7 @@ class RedisBuckets(Buckets):
 
     def _answer(self, wish: Wish, reply: Any) -> Answer | BucketsUnavailable:
         if isinstance(reply, BaseException):
-            return BucketsUnavailable(f"Redis failed: {reply or type(reply).__name__}")
+            return BucketsUnavailable(f"Redis failed: {str(reply) or type(reply).__name__}")
         seconds, microseconds, _, *found = reply
         now_ns = int(seconds) * _SECOND_NS + int(microseconds) * 1000
         states = {
@@ -214,7 +223,7 @@ class RedisBuckets(Buckets):
 
 
 def spoken(quota: Quota, cost: int) -> tuple[str | int, ...]:
-    """Return a quota and a cost as the script takes them; raises `ValueError` for what it cannot."""
+    """Return a quota and a cost as the script takes them; a `ValueError` for what it cannot."""
     kind = kind_of(quota)
     if kind == "g":
         taken, most = cost * quota.interval_ns, quota.burst * quota.interval_ns

@@ -41,8 +41,9 @@ BUCKETS: Final = sa.Table(
     sa.Column(
         "bucket",
         # Compared by bytes: the keys are ours, and no language orders them.
-        sa.String(KEY_CHARACTERS)
-        .with_variant(sa.String(KEY_CHARACTERS, collation="C"), "postgresql"),
+        sa.String(KEY_CHARACTERS).with_variant(
+            sa.String(KEY_CHARACTERS, collation="C"), "postgresql"
+        ),
         primary_key=True,
     ),
     # By the clock of the database; from then on the row may go.

@@ -25,9 +25,7 @@ def test_a_row_is_written_and_committed_by_one_message(request, fixture):
         assert [row[1:] for row in connection.exec_driver_sql(*say.lock(keys)).all()] == [
             (key, 0, None) for key in sorted(keys)
         ]
-        connection.exec_driver_sql(
-            say.write(rows), execution_options={"no_parameters": True}
-        )
+        connection.exec_driver_sql(say.write(rows), execution_options={"no_parameters": True})
         connection.rollback()
         found = connection.execute(sa.select(BUCKETS)).all()
     engine.dispose()

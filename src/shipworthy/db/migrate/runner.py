@@ -11,7 +11,7 @@ from itertools import count
 from typing import Final, final
 
 from alembic.script import Script
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.exc import SQLAlchemyError
 
 from shipworthy.context import actor
@@ -49,10 +49,14 @@ HEADS: Final = "heads"
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigrateOptions:
-    """What a run may do. `accept` are rules that are accepted in every revision."""
+    """What a run may do. `accept` are rules that are accepted in every revision.
+
+    `beside` are tables of rooms above, which are made with ours.
+    """
 
     to: str = HEADS
     ours: bool = True
+    beside: tuple[Table, ...] = ()
     accept: frozenset[str] = frozenset()
     lock_wait_seconds: float = LOCK_WAIT_SECONDS
     lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS
@@ -124,7 +128,7 @@ def run_migrations(
         survey = _survey(engine, project, chosen, lock)
         if survey.refused:
             raise MigrationRefused(survey.refused)
-        ours = _install_ours(engine) if chosen.ours else []
+        ours = _install_ours(engine, chosen.beside) if chosen.ours else []
         for sentence in ours:
             say(sentence)
         applied: list[str] = []
@@ -142,18 +146,19 @@ def run_migrations(
 def remove_ours(
     engine: Engine,
     *,
+    beside: Sequence[Table] = (),
     lock_wait_seconds: float = LOCK_WAIT_SECONDS,
     say: Callable[[str], None] = print,
     wait: Callable[[float], None] = time.sleep,
 ) -> list[str]:
-    """Drop our own tables with all that is in them, and say what was dropped.
+    """Drop our own tables, and those `beside`, with all that is in them; say what was dropped.
 
     Raises `MigratorBusy` for another migrator, and what the database raises.
     """
     dialect = _dialect_of(engine)
     patience = Patience(seconds=lock_wait_seconds, say=say, wait=wait)
     with only_migrator(engine, dialect, patience), engine.begin() as connection:
-        return remove_progress(connection) + tables.remove(connection)
+        return remove_progress(connection) + tables.remove(connection, beside)
 
 
 @final
@@ -382,10 +387,10 @@ def _dialect_of(engine: Engine) -> MigrationDialect:
     return found
 
 
-def _install_ours(engine: Engine) -> list[str]:
+def _install_ours(engine: Engine, beside: Sequence[Table]) -> list[str]:
     try:
         with engine.begin() as connection:
-            return tables.install(connection) + install_progress(connection)
+            return tables.install(connection, beside) + install_progress(connection)
     except SQLAlchemyError as error:
         raise MigrationFailed(
             f"our own tables could not be made: {classify(error).because}; give the role the right "

@@ -102,8 +102,8 @@ _MARIADB: Final = BucketStatements(
         # Else a key that is not there locks the gap it would stand in, and with it its neighbours.
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
         # By the time of a place the same hour comes twice in autumn.
-        "SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = 1"
-        "/*M! , idle_transaction_timeout = 1 */",
+        "SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = 1",
+        "SET SESSION idle_transaction_timeout = 1",
     ),
     locked=(
         "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED) * 1000, "
@@ -152,5 +152,7 @@ def lose_with_a_crash(table: sa.Table) -> None:
     sa.event.listen(
         table,
         "after_create",
-        sa.DDL("ALTER TABLE %(fullname)s SET UNLOGGED").execute_if(dialect="postgresql"),
+        sa.DDL(  # type: ignore[no-untyped-call]
+            "ALTER TABLE %(fullname)s SET UNLOGGED"
+        ).execute_if(dialect="postgresql"),
     )
