@@ -1,23 +1,24 @@
 """Eight processes that all want the same, and what they got: also a program, because it forks.
 
-    python racing.py URL PROCESSES HITS TAG     one line of JSON for what each process got
+    python racing.py URL PROCESSES HITS TAG MODE     a line for each answer
 
 Each request takes from three buckets at once, one of each kind; the smallest of them decides.
 """
 
 import asyncio
-import json
 import os
+import signal
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
+import time
+from collections import Counter
 
 from shipworthy.store import Algorithm, Ask, BucketsUnavailable, Quota, open_buckets
 
 # So long that nothing comes back while it lasts, and that no window of a sliding quota ends.
 LONG_NS = 300 * 86_400 * 1_000_000_000
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 20.0
+KILL_AFTER_SECONDS = 0.03
 
 
 def quota(algorithm: Algorithm, count: int, period_ns: int = LONG_NS) -> Quota:
@@ -37,43 +38,60 @@ def asks(tag: str = "race") -> tuple[Ask, ...]:
     )
 
 
-async def _hit(url: str, hits: int, at_once: int, wanted: tuple[Ask, ...]) -> dict[str, int]:
+def _tell(what: str) -> None:
+    """Say it at once: whoever is killed has said what it was given."""
+    os.write(1, f"{what}\n".encode())
+
+
+async def _hit(url: str, hits: int, at_once: int, wanted: tuple[Ask, ...]) -> None:
     buckets = open_buckets(url, bound_seconds=PATIENCE_SECONDS)
-    got = {"admitted": 0, "refused": 0, "unavailable": 0}
 
     async def ask() -> None:
         for _ in range(hits // at_once):
             try:
                 answers = await buckets.take(wanted)
-            except BucketsUnavailable:
-                got["unavailable"] += 1
+            except BucketsUnavailable as error:
+                os.write(2, f"{error}\n".encode())
+                _tell("unavailable")
                 continue
-            got["admitted" if all(one.allowed for one in answers) else "refused"] += 1
+            _tell("admitted" if all(one.allowed for one in answers) else "refused")
 
     await asyncio.gather(*(ask() for _ in range(at_once)))
     await buckets.close()
-    return got
 
 
 def race(
-    url: str, *, processes: int = 8, hits: int = 12, tag: str = "race", bound: float = 60.0
-) -> dict[str, Any]:
-    """Have processes race, and return what they got together."""
+    url: str,
+    *,
+    processes: int = 8,
+    hits: int = 12,
+    tag: str = "race",
+    mode: str = "calm",
+    bound: float = 60.0,
+) -> Counter[str]:
+    """Have processes race, and return how often each thing was told, by all of them together."""
     done = subprocess.run(
-        [sys.executable, __file__, url, str(processes), str(hits), tag],
+        [sys.executable, __file__, url, str(processes), str(hits), tag, mode],
         capture_output=True,
         text=True,
         timeout=bound,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(rows) == processes, done.stderr[-3000:]
-    return {name: sum(row[name] for row in rows) for name in rows[0]}
+    told = Counter(done.stdout.split())
+    assert mode == "killed" or told.total() == processes * hits, done.stderr[-3000:]
+    return told
 
 
-def main(url: str, processes: int, hits: int, tag: str) -> None:
-    """Fork, let all begin at once, and have each print one line."""
+def _set_clock(hours: int) -> None:
+    """Have this process see another wall clock, as if somebody had set it."""
+    real, real_ns = time.time, time.time_ns
+    time.time = lambda: real() + 3600 * hours
+    time.time_ns = lambda: real_ns() + 3600 * hours * 10**9
+
+
+def main(url: str, processes: int, hits: int, tag: str, mode: str) -> None:
+    """Fork, and let all begin at once; `killed` ends every other one in the middle of it."""
     # What a store needs is imported once, and not by each process while the others wait for it.
     asyncio.run(open_buckets(url).close())
     gate, open_gate = os.pipe()
@@ -82,18 +100,23 @@ def main(url: str, processes: int, hits: int, tag: str) -> None:
         child = os.fork()
         if child == 0:
             os.close(open_gate)
+            if mode == "clocks":
+                _set_clock(number - processes // 2)
             os.read(gate, 1)
             # Every other one asks one after the other, the rest four at once.
-            got = asyncio.run(_hit(url, hits, 1 if number % 2 else 4, asks(tag)))
-            os.write(1, (json.dumps(got) + "\n").encode())
+            asyncio.run(_hit(url, hits, 1 if number % 2 else 4, asks(tag)))
             os._exit(0)
         children.append(child)
     os.close(gate)
     os.close(open_gate)
-    failed = [child for child in children if os.waitpid(child, 0)[1]]
+    if mode == "killed":
+        for number, child in enumerate(children):
+            if number % 2:
+                time.sleep(KILL_AFTER_SECONDS)
+                os.kill(child, signal.SIGKILL)
+    failed = [child for child in children if os.waitpid(child, 0)[1] not in {0, signal.SIGKILL}]
     sys.exit(f"{len(failed)} processes failed" if failed else 0)
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5])
