@@ -102,7 +102,8 @@ def _row(row: dict[str, Any]) -> str:
 
     return (
         f"| {row['store']} | {row['mode']} | {sum(one['asked'] for one in rounds)} "
-        f"| {each(lambda one: one.get('admitted', 0))} | {each(lambda one: 60 - one['left_exact'])} "
+        f"| {each(lambda one: one.get('admitted', 0))} "
+        f"| {each(lambda one: 60 - one['left_exact'])} "
         f"| {each(_others)} "
         f"| {sum(one.get('unavailable', 0) for one in rounds)} |"
     )
