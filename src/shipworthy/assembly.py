@@ -13,6 +13,7 @@ from typing import Any, Final, final
 
 from typing_extensions import override
 
+from shipworthy.admission import LimitsFile, LimitsSettings
 from shipworthy.audit import (
     AUDIT_SHOWN,
     AuditSettings,
@@ -92,6 +93,7 @@ from shipworthy.web import (
     Idempotency,
     IdempotencySettings,
     InFlight,
+    LimitsGuard,
     Line,
     Probes,
     Problems,
@@ -269,6 +271,11 @@ class _Hull:
 
     # What production asks to be decided, a sentence each.
     _undecided: tuple[str, ...] = ()
+    # Who else counts the requests, a sentence each; not known before it has started.
+    counted_twice: tuple[str, ...] = ()
+    _traced_twice: tuple[str, ...] = ()
+    # What the rate limits advise, by the routes of an application that has started.
+    _advice: tuple[str, ...] = ()
 
     def __init__(self, app: Any, settings: Loaded, *, before: "_Hull | None" = None) -> None:
         refused = settings.refusals()
@@ -284,9 +291,6 @@ class _Hull:
         now = SYSTEM_CLOCK.now
         observe(app)
         self.app = app
-        # Who else counts the requests, a sentence each; not known before it has started.
-        self.counted_twice: tuple[str, ...] = ()
-        self._traced_twice: tuple[str, ...] = ()
         if framework_of(app).kind == "wsgi":
             self.served: App = WsgiApp(app, threads=web.wsgi_threads)
         else:
@@ -345,6 +349,7 @@ class _Hull:
             echo=web.validation_input,
         )
         self._streams = EventStreams(self.in_flight.calls)
+        self._limits = self._limits_of(settings, routes.match, asks_always=facts.asks_always)
         self.line = Line(
             self.served,
             # In the order of `web.guards`: who comes later has the ids, and is counted.
@@ -366,6 +371,7 @@ class _Hull:
                 *self._where(settings),
                 self._gate,
                 self._streams,
+                *self._limits,
                 *self._door(app, web, databases),
                 *self._keys,
                 *self._replay(settings),
@@ -417,6 +423,24 @@ class _Hull:
             *((HostGuard(hosts, self.blocked),) if hosts.mode != "off" else ()),
             *((HttpsGuard(mode, hosts, self.blocked),) if mode != "off" else ()),
         )
+
+    def _limits_of(
+        self, settings: Loaded, template_of: Callable[[str], str], *, asks_always: bool
+    ) -> tuple[LimitsGuard, ...]:
+        """Return the rate limits, none where they are off."""
+        limits = settings.of(LimitsSettings)
+        if limits.mode == "off":
+            return ()
+        guard = LimitsGuard(
+            self.registry,
+            self.blocked,
+            limits,
+            template_of=template_of,
+            now=SYSTEM_CLOCK.now,
+            asks_always=asks_always,
+        )
+        self._limits_file = LimitsFile(settings.file, settings.environment, limits, guard.change)
+        return (guard,)
 
     def _door(self, app: Any, web: WebSettings, databases: DbSettings) -> tuple[DoorGuard, ...]:
         """Return the door, none where it is off or no request could need it.
@@ -511,6 +535,11 @@ class _Hull:
         if not (inner or self.led):
             for scrape in self._scrape:
                 life.add(Component("metrics", scrape.start, scrape.stop))
+        for guard in self._limits:
+            life.add(Component("limits", self._limits_file.start, self._limits_file.stop))
+            life.add(Component("limits store", _at_once, guard.stop))
+            if (check := guard.check()) is not None:
+                life.add_check(check)
         life.add(self._application())
         if inner:
             return
@@ -532,12 +561,14 @@ class _Hull:
             self._traced_twice = traced_twice(self.app)
             for what in self._traced_twice:
                 emit(TracedTwice, what=what)
+        self._advice = tuple(told for guard in self._limits for told in guard.advice())
         await self._probes.find_owned(state)
 
     def remarks(self) -> tuple[str, ...]:
         """Say what is worth a note, a sentence each."""
         unsent = self._export.remarks() if self._export is not None else ()
-        return (*self.counted_twice, *self._traced_twice, *unsent, *self._undecided)
+        own = (*self._advice, *self._undecided)
+        return (*self.counted_twice, *self._traced_twice, *unsent, *own)
 
     async def _marked(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the application as from within our line."""

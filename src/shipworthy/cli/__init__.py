@@ -18,6 +18,7 @@ import shipworthy
 from shipworthy.cli.flag_mode import trash_commands
 from shipworthy.cli.generate import generate_commands
 from shipworthy.cli.ledger import audit_commands
+from shipworthy.cli.limits import limits_commands
 from shipworthy.cli.parts import (
     Alembic,
     ConfigFile,
@@ -75,6 +76,7 @@ database = typer.Typer(
 app.add_typer(database, name="db")
 app.add_typer(audit_commands, name="audit")
 app.add_typer(trash_commands, name="trash")
+app.add_typer(limits_commands, name="limits")
 app.add_typer(generate_commands, name="generate")
 
 Accept = Annotated[

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from shipworthy.store.bucket import (
+        EXACT_MOST,
         Algorithm,
         Ask,
         Buckets,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BUCKETS",
+    "EXACT_MOST",
     "LEASES",
     "STORE_TABLES",
     "Algorithm",
@@ -54,7 +56,7 @@ __all__ = [
 ]
 
 _OFFERED = {
-    "bucket": ("Algorithm", "Ask", "Buckets", "BucketsUnavailable", "Quota", "Taken"),
+    "bucket": ("EXACT_MOST", "Algorithm", "Ask", "Buckets", "BucketsUnavailable", "Quota", "Taken"),
     "bucket_memory": ("BucketStatistics", "MemoryBuckets"),
     "bucket_open": ("open_buckets",),
     "hold": ("HeldLease", "LeaseBusy", "LeaseLost", "hold_lease"),

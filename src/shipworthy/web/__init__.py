@@ -40,6 +40,7 @@ from shipworthy.web.instrumented import (
     traced_twice,
 )
 from shipworthy.web.lifespan import AppLifespan, LifespanUnsupported, speak_lifespan
+from shipworthy.web.limits import LimitsGuard
 from shipworthy.web.line import App, Call, Line, Message, Receive, Scope, Send
 from shipworthy.web.problems import (
     AnswerMissing,
@@ -112,6 +113,7 @@ __all__ = [
     "KeySeenAgain",
     "KeysUnkept",
     "LifespanUnsupported",
+    "LimitsGuard",
     "Line",
     "Message",
     "ProbeRouteTaken",

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from shipworthy.admission import LimitsSettings
 from shipworthy.settings import Loaded, duration, option, section
 from shipworthy.telemetry import TraceSettings
 from shipworthy.web.host_settings import HostSettings, HttpsSettings
@@ -168,6 +169,7 @@ def guards(settings: Loaded) -> Sequence[tuple[str, str]]:
         ("host", settings.of(HostSettings).mode),
         ("https", settings.of(HttpsSettings).mode_in(settings.environment)),
         ("drain", "enforce"),
+        ("limits", settings.of(LimitsSettings).mode),
         ("door", web.door),
         ("idempotency", settings.of(IdempotencySettings).mode),
         ("replay", web.replay),

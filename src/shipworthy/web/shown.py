@@ -27,6 +27,7 @@ from shipworthy.events import (
 )
 from shipworthy.web.blocked import BLOCKED
 from shipworthy.web.door import INSIDE, REFUSED, WAITED, WAITING
+from shipworthy.web.limits import KEYS, SHARED, UNASKED
 from shipworthy.web.replay import REPLAYS, RUN_AGAIN
 from shipworthy.web.request_metrics import (
     ACTIVE,
@@ -253,6 +254,25 @@ WEB_PANELS: Final = (
                 "{guard}: {rule} ({mode})",
                 Rate(Selection(metric=BLOCKED, by=("guard", "rule", "mode"))),
             ),
+        ),
+        unit="per_second",
+    ),
+    Panel(
+        title="Clients of the rate limits",
+        help="Clients, by policy, that are kept apart in memory; at limits.keys_most new ones "
+        "share places.",
+        board=Board.SECURITY,
+        shows=(("kept apart", Value(Selection(metric=KEYS))),),
+        unit="count",
+    ),
+    Panel(
+        title="Rate limits without their means",
+        help="Decisions about new clients that shared a place, and requests for which the store "
+        "could not be asked.",
+        board=Board.SECURITY,
+        shows=(
+            ("shared a place", Rate(Selection(metric=SHARED))),
+            ("store away", Rate(Selection(metric=UNASKED))),
         ),
         unit="per_second",
     ),

@@ -1,0 +1,56 @@
+"""Who a request is charged to, and the name of the bucket that is: a keyed hash, and no client's.
+
+Pure but for the secret, which is made here where nobody gives one.
+"""
+
+import os
+from functools import lru_cache
+from hashlib import blake2b
+from ipaddress import IPv6Address
+from typing import Final, Literal, final, get_args
+
+Source = Literal["api_key", "user", "network"]
+SOURCES: Final[tuple[Source, ...]] = get_args(Source)
+NETWORK: Final[Source] = "network"
+_DIGEST_BYTES: Final = 16
+# A hash takes no longer key.
+_SECRET_BYTES: Final = 64
+
+
+@final
+class KeyMaker:
+    """Makes the names of buckets; two that have the same `secret` make the same.
+
+    Without one it is drawn for this process: nobody outside can then choose a name.
+    """
+
+    __slots__ = ("_begun",)
+
+    def __init__(self, secret: str = "") -> None:
+        key = blake2b(secret.encode()).digest() if secret else os.urandom(_SECRET_BYTES)
+        self._begun = blake2b(digest_size=_DIGEST_BYTES, key=key)
+
+    def key(self, policy: str, source: str, value: str, route: str = "") -> str:
+        """Return 32 characters for what may be of any length."""
+        made = self._begun.copy()
+        # A length in front of what a client chooses: no two of them can run into one another.
+        text = f"{policy}\0{source}\0{route}\0{len(value)}\0{value}"
+        made.update(text.encode("utf-8", "surrogatepass"))
+        return made.hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def network_of(address: str) -> str:
+    """Return what a client cannot change by itself: an IPv4 address, of IPv6 the first 64 bits.
+
+    An IPv4 address written as one of IPv6 is the former. '' is a client without an address.
+    """
+    if ":" not in address:
+        return address[:64]
+    try:
+        found = IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address[:64]
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return f"{IPv6Address(int(found) >> 64 << 64)}/64"
