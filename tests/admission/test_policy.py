@@ -2,8 +2,8 @@
 
 from shipworthy.admission.pattern import pattern_of
 from shipworthy.admission.policy import (
+    ClientTier,
     Policy,
-    Tier,
     network_quota,
     quota_of,
     share,
@@ -12,7 +12,7 @@ from shipworthy.admission.policy import (
 from shipworthy.store import Algorithm, Quota
 from shipworthy.units import parse_rate
 
-GOLD = Tier(name="gold", times=3, users=frozenset({"ana"}), networks=frozenset({"192.0.2.1"}))
+GOLD = ClientTier(name="gold", times=3, users=frozenset({"ana"}), networks=frozenset({"192.0.2.1"}))
 
 
 def policy(rate="10/second", algorithm=Algorithm.GCRA, **more):

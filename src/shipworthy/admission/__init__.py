@@ -12,8 +12,8 @@ from shipworthy.admission.explain import Decision, decisions_on, described
 from shipworthy.admission.identity import SOURCES, KeyMaker, Source, network_of
 from shipworthy.admission.live import LimitsChanged, LimitsFile, LimitsKept
 from shipworthy.admission.pattern import METHODS, WEBSOCKET
-from shipworthy.admission.plan import Plan, plan_of
-from shipworthy.admission.policy import Policy, Tier, network_quota, share
+from shipworthy.admission.plan import LimitPlan, plan_of
+from shipworthy.admission.policy import ClientTier, Policy, network_quota, share
 from shipworthy.admission.settings import LimitsSettings, PolicySettings, TierSettings
 from shipworthy.admission.stores import is_shared, open_buckets
 
@@ -21,17 +21,17 @@ __all__ = [
     "METHODS",
     "SOURCES",
     "WEBSOCKET",
+    "ClientTier",
     "Decision",
     "KeyMaker",
+    "LimitPlan",
     "LimitsChanged",
     "LimitsFile",
     "LimitsKept",
     "LimitsSettings",
-    "Plan",
     "Policy",
     "PolicySettings",
     "Source",
-    "Tier",
     "TierSettings",
     "decisions_on",
     "described",

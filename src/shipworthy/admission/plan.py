@@ -13,7 +13,7 @@ _PATH_CHARACTERS: Final = 256
 
 
 @final
-class Plan:
+class LimitPlan:
     """The policies in their order; immutable, so that a change of the limits is one assignment.
 
     `template_of` tells the template of the route for a path, '' where that is not known.
@@ -56,6 +56,8 @@ def _matching(
     return found, template
 
 
-def plan_of(policies: tuple[Policy, ...], template_of: Callable[[str], str] = lambda _: "") -> Plan:
+def plan_of(
+    policies: tuple[Policy, ...], template_of: Callable[[str], str] = lambda _: ""
+) -> LimitPlan:
     """Return the plan of some policies, without the table of routes where nobody has one."""
-    return Plan(policies, template_of)
+    return LimitPlan(policies, template_of)

@@ -23,7 +23,7 @@ DEFAULT: Final = "default"
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tier:
+class ClientTier:
     """Clients that are allowed more: `times` what a policy that names the tier allows."""
 
     name: str
@@ -51,7 +51,7 @@ class Policy:
     with_default: bool = True
     mode: PolicyMode = "enforce"
     when_down: WhenDown = "local"
-    tiers: tuple[Tier, ...] = ()
+    tiers: tuple[ClientTier, ...] = ()
     quotas: Mapping[str, Quota] = field(init=False, repr=False, hash=False)
 
     def __post_init__(self) -> None:
@@ -67,7 +67,7 @@ class Policy:
             for pattern in self.patterns
         )
 
-    def tier_of(self, source: Source, value: str) -> Tier | None:
+    def tier_of(self, source: Source, value: str) -> ClientTier | None:
         """Return the tier of a client, None for everybody else."""
         for tier in self.tiers:
             if value in (tier.users if source == "user" else tier.networks):

@@ -7,8 +7,8 @@ from typing import Final, Literal
 from shipworthy.admission.identity import SOURCES, network_of
 from shipworthy.admission.pattern import Pattern, pattern_of
 from shipworthy.admission.policy import (
+    ClientTier,
     Policy,
-    Tier,
     exact_problem,
     overlaps,
     policy_problems,
@@ -146,14 +146,14 @@ class LimitsSettings:
         if unknown:
             yield unknown
 
-    def _tiers(self) -> tuple[dict[str, Tier], list[str]]:
+    def _tiers(self) -> tuple[dict[str, ClientTier], list[str]]:
         problems = [
             f"limits.tiers.{name} has no clients; write limits.tiers.{name}.users or networks"
             for name, tier in self.tiers.items()
             if not tier.users and not tier.networks
         ]
         found = {
-            name: Tier(
+            name: ClientTier(
                 name=name,
                 times=tier.multiply,
                 users=frozenset(tier.users),
@@ -164,7 +164,7 @@ class LimitsSettings:
         return found, problems
 
     def _policy(
-        self, name: str, policy: PolicySettings, tiers: Mapping[str, Tier]
+        self, name: str, policy: PolicySettings, tiers: Mapping[str, ClientTier]
     ) -> tuple[Policy | None, list[str]]:
         key = f"limits.policies.{name}"
         problems: list[str] = []
@@ -197,7 +197,7 @@ class LimitsSettings:
         name: str,
         policy: PolicySettings,
         patterns: tuple[Pattern, ...],
-        tiers: Mapping[str, Tier],
+        tiers: Mapping[str, ClientTier],
     ) -> Policy:
         """Return the policy; raises `ValueError` for a rate that cannot be kept."""
         key = f"limits.policies.{name}.rate"

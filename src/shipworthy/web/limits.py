@@ -12,8 +12,8 @@ from typing_extensions import override
 from shipworthy.admission import (
     WEBSOCKET,
     KeyMaker,
+    LimitPlan,
     LimitsSettings,
-    Plan,
     Policy,
     Source,
     network_of,
@@ -160,7 +160,7 @@ class _Force:
 
     __slots__ = ("api_key", "kept", "plan")
 
-    def __init__(self, plan: Plan, api_key: bytes) -> None:
+    def __init__(self, plan: LimitPlan, api_key: bytes) -> None:
         self.plan = plan
         self.api_key = api_key
         self.kept: dict[tuple[str, str, str, str], _Wanted] = {}
