@@ -12,7 +12,8 @@ from typing import Final, Literal, final, get_args
 Source = Literal["api_key", "user", "network"]
 SOURCES: Final[tuple[Source, ...]] = get_args(Source)
 NETWORK: Final[Source] = "network"
-_DIGEST_BYTES: Final = 16
+# Its 30 digits are the longest text that CPython keeps in 80 bytes.
+_DIGEST_BYTES: Final = 15
 # A hash takes no longer key.
 _SECRET_BYTES: Final = 64
 
@@ -31,7 +32,7 @@ class KeyMaker:
         self._begun = blake2b(digest_size=_DIGEST_BYTES, key=key)
 
     def key(self, policy: str, source: str, value: str, route: str = "") -> str:
-        """Return 32 characters for what may be of any length."""
+        """Return 30 characters for what may be of any length."""
         made = self._begun.copy()
         # A length in front of what a client chooses: no two of them can run into one another.
         text = f"{policy}\0{source}\0{route}\0{len(value)}\0{value}"

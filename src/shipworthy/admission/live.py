@@ -22,7 +22,7 @@ AT_START: Final = ("store", "secret", "keys_most")
 
 @event(severity=Severity.INFO)
 class LimitsChanged(Event):
-    """The limits are others from now on; what was counted counts on.
+    """The limits are others from now on; a policy that allows something else counts anew.
 
     `not_yet` are settings that hold from the next start.
     """

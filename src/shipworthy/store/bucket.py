@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol, TypeAlias, final
 
+from typing_extensions import override
+
 from shipworthy.errors import ShipworthyError
 
 # The exact log keeps an instant for each request, in every store: a bound for what a key may cost.
@@ -58,6 +60,8 @@ class Quota:
     burst: int
     # GCRA: what one request costs in time.
     interval_ns: int = field(init=False, repr=False)
+    # Stores look things up by it for each request, and five fields take a microsecond.
+    _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.period_ns <= PERIOD_MOST_NS:
@@ -81,6 +85,12 @@ class Quota:
                 f"{self.count}; take another algorithm for more"
             )
         object.__setattr__(self, "interval_ns", -(-self.period_ns // self.count))
+        kept = hash((self.algorithm, self.count, self.period_ns, self.burst))
+        object.__setattr__(self, "_hash", kept)
+
+    @override
+    def __hash__(self) -> int:
+        return self._hash
 
     def worst_in(self, window_ns: int) -> int:
         """Return the most that any window of that length can admit, however it is asked for."""

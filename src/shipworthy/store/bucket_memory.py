@@ -30,7 +30,7 @@ from shipworthy.store.bucket import (
     unspent_at_ns,
 )
 
-# About 160 bytes each with keys of 32 characters.
+# Some 40 MB with keys of 30 characters.
 KEYS_MOST: Final = 200_000
 # For each new key one would do to keep up with those that end; two find them before they are many.
 _PROBES: Final = 2
@@ -84,10 +84,14 @@ class MemoryBuckets(Buckets):
             if len(asks) == 1:
                 key, quota, cost = asks[0]
                 known = self._known.get(key)
-                # What nearly every decision is: worth its own three lines.
+                # What nearly every decision is: worth lines of its own.
                 if type(known) is int and quota.algorithm is Algorithm.GCRA:
                     self._known[key], taken = judge_gcra(known, quota, cost, now)
                     return (taken,)
+                state, taken = self._judged(asks[0], now)
+                if taken.allowed:
+                    self._keep(asks[0], state)
+                return (taken,)
             judged = [self._judged(ask, now) for ask in asks]
             allowed = all(taken.allowed for _, taken in judged)
             if allowed:

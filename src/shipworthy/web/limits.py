@@ -36,7 +36,7 @@ _SECOND_NS: Final = 1_000_000_000
 # So many clients have what they are charged to at hand; a megabyte or two.
 _KEPT_MOST: Final = 4_096
 _KEPT_CHARACTERS: Final = 128
-# Keys of clients that the application has answered, each a hash of 32 characters.
+# Keys of clients that the application has answered, each a hash of 30 characters.
 _ACCEPTED_MOST: Final = 20_000
 # How long a store that is away is left alone; then one request asks it.
 PAUSE_SECONDS: Final = 1.0
@@ -223,7 +223,7 @@ class LimitsGuard:
         self.change(settings)
 
     def change(self, settings: LimitsSettings) -> None:
-        """Go by these limits from now on; in any thread. What was counted counts on."""
+        """Go by these limits from now on; in any thread. A policy that was changed counts anew."""
         policies, _ = settings.read()
         plan = plan_of(policies, self._template_of)
         for policy in plan.policies:
@@ -349,7 +349,7 @@ class LimitsGuard:
         if found is None:
             tier = policy.tier_of(source, value)
             quota = policy.quotas["" if tier is None else tier.name]
-            key = self._keys.key(policy.name, source, value, route)
+            key = self._keys.key(_counted_as(policy), source, value, route)
             found = _Wanted(policy, source, (Ask(key, quota, policy.cost),))
             if len(value) + len(route) <= _KEPT_CHARACTERS:
                 if len(force.kept) >= _KEPT_MOST:
@@ -370,7 +370,7 @@ class LimitsGuard:
             return found
         own = self._by(force, policy, "api_key", accepted, route)
         roof = Ask(
-            self._keys.key(policy.name, "roof", network),
+            self._keys.key(_counted_as(policy), "roof", network),
             network_quota(policy.quota),
             policy.cost,
         )
@@ -520,6 +520,15 @@ async def _given_back(store: Buckets, asks: Sequence[Ask]) -> None:
     except BucketsUnavailable:
         # It stays counted until its time is over, which errs on the side of the limit.
         return
+
+
+def _counted_as(policy: Policy) -> str:
+    """Return what buckets of a policy are named after: one that allows something else has others.
+
+    What was spent under an hour's limit would else hold for that hour under one of a second.
+    """
+    quota = policy.quota
+    return f"{policy.name} {quota.algorithm} {quota.count} {quota.period_ns} {quota.burst}"
 
 
 def _asks(wanted: Sequence[_Wanted]) -> Sequence[Ask]:
