@@ -128,9 +128,9 @@ def measure(python: Path, name: str, url: str, processes: int, at_once: int) -> 
 
 def measured(rounds: int) -> dict[str, dict[tuple[int, int], list[tuple[float, float]]]]:
     sys.path.insert(0, str(ROOT / "tests"))
-    import services
     import sqlalchemy as sa
 
+    import services
     from shipworthy.store import BUCKETS
 
     peers = python_with("limit_stores_peers.txt", "limit-stores-peers")
@@ -150,7 +150,7 @@ def measured(rounds: int) -> dict[str, dict[tuple[int, int], list[tuple[float, f
             for processes, at_once in WAYS:
                 for name, url in places.items():
                     theirs = name.endswith("limits")
-                    if theirs and at_once > 1 or name == "memory" and processes > 1:
+                    if (theirs and at_once > 1) or (name == "memory" and processes > 1):
                         continue
                     python = peers if theirs else Path(sys.executable)
                     ways = found.setdefault(name, {})
