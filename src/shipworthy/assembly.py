@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -82,10 +82,15 @@ from shipworthy.web import (
     ClientSettings,
     Correlation,
     CountedTwice,
+    CspGuard,
+    CspSettings,
+    CsrfGuard,
+    CsrfSettings,
     DoorGuard,
     DrainGate,
     EventStreams,
     Forwarded,
+    HeadersSettings,
     HostGuard,
     HostSettings,
     HttpsGuard,
@@ -100,8 +105,10 @@ from shipworthy.web import (
     Receive,
     Replay,
     RequestMetrics,
+    RouteTable,
     Scope,
     Scrape,
+    SecurityHeaders,
     Send,
     SloSettings,
     TracedTwice,
@@ -119,6 +126,8 @@ from shipworthy.web import (
     routes_of,
     speak_lifespan,
     traced_twice,
+    undecided,
+    unsealed,
 )
 
 # Set in a scope by the outermost `Hardened`: it is the one that guards. A lifespan gets its hull.
@@ -237,6 +246,11 @@ class Hardened:
         """
         return self._hull.remarks()
 
+    @property
+    def learned_policy(self) -> Mapping[str, Any]:
+        """What the reports of browsers have named, with mode and policy; plain data."""
+        return self._hull.learned_policy()
+
     async def break_off(self) -> None:
         """Answer the calls that were cancelled and go on all the same; takes 0.2 s at most."""
         await self._hull.break_off()
@@ -291,10 +305,7 @@ class _Hull:
         now = SYSTEM_CLOCK.now
         observe(app)
         self.app = app
-        if framework_of(app).kind == "wsgi":
-            self.served: App = WsgiApp(app, threads=web.wsgi_threads)
-        else:
-            self.served = asgi_of(app)
+        self.served = _served(app, web)
         self.begun = False
         # Whether a server of ours sees the drain through, and tells us of each look at it.
         self.led = False
@@ -350,6 +361,8 @@ class _Hull:
         )
         self._streams = EventStreams(self.in_flight.calls)
         self._limits = self._limits_of(settings, routes.match, asks_always=facts.asks_always)
+        self._csp = self._policy(settings, app, routes)
+        self._undecided = (*undecided(settings), *unsealed(settings))
         self.line = Line(
             self.served,
             # In the order of `web.guards`: who comes later has the ids, and is counted.
@@ -366,12 +379,15 @@ class _Hull:
                 ),
                 # Behind the one that counts, so that it hears of the end before.
                 *((self._traces,) if self._traces else ()),
+                *_headers(settings),
+                *self._csp,
                 self._probes,
                 *self._scrape,
                 *self._where(settings),
                 self._gate,
                 self._streams,
                 *self._limits,
+                *_csrf(settings, self.blocked),
                 *self._door(app, web, databases),
                 *self._keys,
                 *self._replay(settings),
@@ -418,7 +434,7 @@ class _Hull:
         hosts, https = settings.of(HostSettings), settings.of(HttpsSettings)
         mode = https.mode_in(settings.environment)
         if settings.environment == "production" and hosts.mode != "off" and not hosts.allowed:
-            self._undecided = (_NO_HOSTS,)
+            self._undecided = (*self._undecided, _NO_HOSTS)
         return (
             *((HostGuard(hosts, self.blocked),) if hosts.mode != "off" else ()),
             *((HttpsGuard(mode, hosts, self.blocked),) if mode != "off" else ()),
@@ -453,6 +469,23 @@ class _Hull:
         return (
             DoorGuard(
                 self.registry, mode=web.door, wait_seconds=wait_seconds, now=SYSTEM_CLOCK.now
+            ),
+        )
+
+    def _policy(self, settings: Loaded, app: Any, routes: RouteTable) -> tuple[CspGuard, ...]:
+        """Return the guard of the Content-Security-Policy, none where it is off."""
+        csp = settings.of(CspSettings)
+        if csp.mode == "off":
+            return ()
+        return (
+            CspGuard(
+                csp,
+                self.blocked,
+                self.registry,
+                mode=csp.mode,
+                owns=owner_finder(app),
+                route_of=routes.match,
+                now=SYSTEM_CLOCK.now,
             ),
         )
 
@@ -569,6 +602,10 @@ class _Hull:
         unsent = self._export.remarks() if self._export is not None else ()
         own = (*self._advice, *self._undecided)
         return (*self.counted_twice, *self._traced_twice, *unsent, *own)
+
+    def learned_policy(self) -> Mapping[str, Any]:
+        """Say what the reports of browsers have named, nothing where none are asked for."""
+        return self._csp[0].describe() if self._csp else {}
 
     async def _marked(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the application as from within our line."""
@@ -696,6 +733,25 @@ def _who(settings: Loaded, route_of: Callable[[Scope], str]) -> tuple[ActorFinde
     forwarded = Forwarded(settings.of(ClientSettings))
     facts = ActorFinder(settings.of(ActorSettings), route_of, forwarded=forwarded)
     return facts, Correlation(facts, forwarded)
+
+
+def _served(app: Any, web: WebSettings) -> App:
+    """Return the application as ASGI, whatever it is."""
+    if framework_of(app).kind == "wsgi":
+        return WsgiApp(app, threads=web.wsgi_threads)
+    return asgi_of(app)
+
+
+def _headers(settings: Loaded) -> tuple[SecurityHeaders, ...]:
+    """Return the guard of the headers, none where it is off."""
+    headers = settings.of(HeadersSettings)
+    return () if headers.mode == "off" else (SecurityHeaders(headers, mode=headers.mode),)
+
+
+def _csrf(settings: Loaded, blocked: Blocked) -> tuple[CsrfGuard, ...]:
+    """Return the guard against requests of foreign pages, none where it is off."""
+    csrf = settings.of(CsrfSettings)
+    return () if csrf.mode == "off" else (CsrfGuard(csrf, blocked, mode=csrf.mode),)
 
 
 def _access_log(registry: Registry, settings: Loaded) -> AccessLog | None:

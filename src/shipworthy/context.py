@@ -9,7 +9,7 @@ Not here: how ids are read from a request (`web`), and what is done at a deadlin
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, Token
 from dataclasses import dataclass
@@ -118,6 +118,9 @@ class RequestRecord:
 
     `sampled` says that the trace is kept, `random` that its id is (W3C Trace Context, level 2).
     `steps` is what was done for the request so far, None where no trace of it could be kept.
+
+    `nonce` marks what the application itself has put into its page, '' until somebody asks; `seal`
+    makes the tokens of its session, None where nothing keeps a secret for that.
     """
 
     __slots__ = (
@@ -131,6 +134,7 @@ class RequestRecord:
         "facts",
         "method",
         "named",
+        "nonce",
         "parent_span_id",
         "path",
         "random",
@@ -138,6 +142,7 @@ class RequestRecord:
         "route",
         "sampled",
         "scope",
+        "seal",
         "span_id",
         "started",
         "steps",
@@ -190,6 +195,9 @@ class RequestRecord:
         self.commits_asked = 0
         # What databases and repeated calls did for it; most requests need none.
         self.work: RequestWork | None = None
+        # Of the guards against what browsers can be made to do (`web.csp`, `web.csrf_guard`).
+        self.nonce = ""
+        self.seal: Callable[[str], str] | None = None
 
     def working(self) -> "RequestWork":
         """Return what is counted of the work for it, from now on."""

@@ -17,7 +17,18 @@ from shipworthy.web.ask import Heard, Unanswered, ask
 from shipworthy.web.blocked import BLOCKED, Blocked, Blocking, RequestBlocked
 from shipworthy.web.client import ClientFound, ClientRule, address_of, network_of
 from shipworthy.web.client_settings import ClientSettings
+from shipworthy.web.browser_settings import (
+    CspSettings,
+    CsrfSettings,
+    HeadersSettings,
+    undecided,
+    unsealed,
+)
 from shipworthy.web.context import Correlation, new_ids, parse_traceparent
+from shipworthy.web.csp import CspGuard, PolicyProposed, csp_nonce
+from shipworthy.web.csp_policy import Proposal, Sighting, propose
+from shipworthy.web.csp_reports import together
+from shipworthy.web.csrf_guard import CrossSiteRefused, CsrfGuard, csrf_token
 from shipworthy.web.door import DoorClosed, DoorCrowded, DoorGuard
 from shipworthy.web.drain import DrainGate, InFlight
 from shipworthy.web.forwarded import Forwarded, ForwardedIgnored
@@ -61,6 +72,7 @@ from shipworthy.web.safe import (
     script_json,
 )
 from shipworthy.web.scrape import Scrape
+from shipworthy.web.security_headers import HeadersMissing, SecurityHeaders
 from shipworthy.web.settings import IdempotencySettings, WebSettings, guards
 from shipworthy.web.shown import WEB_SHOWN
 from shipworthy.web.slo_settings import SloSettings
@@ -89,6 +101,11 @@ __all__ = [
     "CommitUnfenced",
     "Correlation",
     "CountedTwice",
+    "CrossSiteRefused",
+    "CspGuard",
+    "CspSettings",
+    "CsrfGuard",
+    "CsrfSettings",
     "DoorClosed",
     "DoorCrowded",
     "DoorGuard",
@@ -98,6 +115,8 @@ __all__ = [
     "Forwarded",
     "ForwardedIgnored",
     "Framework",
+    "HeadersMissing",
+    "HeadersSettings",
     "Heard",
     "HostGuard",
     "HostMalformed",
@@ -116,9 +135,11 @@ __all__ = [
     "LimitsGuard",
     "Line",
     "Message",
+    "PolicyProposed",
     "ProbeRouteTaken",
     "Probes",
     "Problems",
+    "Proposal",
     "Receive",
     "Replay",
     "ReplayWithheld",
@@ -128,7 +149,9 @@ __all__ = [
     "RouteTable",
     "Scope",
     "Scrape",
+    "SecurityHeaders",
     "Send",
+    "Sighting",
     "SloSettings",
     "TracedTwice",
     "Traces",
@@ -140,6 +163,8 @@ __all__ = [
     "asgi_of",
     "ask",
     "counted_twice",
+    "csp_nonce",
+    "csrf_token",
     "framework_of",
     "guards",
     "html_attribute",
@@ -153,6 +178,7 @@ __all__ = [
     "path_part",
     "problem",
     "query_value",
+    "propose",
     "route_finder",
     "routes_of",
     "safe_next",
@@ -160,5 +186,8 @@ __all__ = [
     "script_json",
     "speak_lifespan",
     "spread_seconds",
+    "together",
     "traced_twice",
+    "undecided",
+    "unsealed",
 ]

@@ -5,7 +5,7 @@ Not here: what a key means (`claim`), and where it is kept (`db`).
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +16,7 @@ import orjson
 from shipworthy.db import Attempt, Outcome, attempt_scope, classify, strays
 from shipworthy.errors import Rejected
 from shipworthy.events import Event, Label, Severity, emit, event
+from shipworthy.web.below import is_below, paths_of
 from shipworthy.web.claim import (
     Ending,
     KeyAnswerLost,
@@ -132,7 +133,7 @@ class Idempotency:
         if KEY in call.headers:
             return partial(self._serve, call, app)
         if self._enforces and any(
-            _is_below(path, self._settings.required) for path in _paths(call.scope)
+            is_below(path, self._settings.required) for path in paths_of(call.scope)
         ):
             return _refuse
         return app
@@ -292,23 +293,8 @@ class _Work(NamedTuple):
         )
 
 
-def _paths(scope: Scope) -> Iterator[str]:
-    """Return the path of a request as its client says it, and as the application is mounted."""
-    path, root = scope["path"], scope.get("root_path", "")
-    yield path
-    if root and path.startswith(f"{root}/"):
-        yield path[len(root) :]
-
-
 def _all(scope: Scope, header: bytes) -> list[bytes]:
     return [value for name, value in scope["headers"] if name == header]
-
-
-def _is_below(path: str, patterns: Iterable[str]) -> bool:
-    return any(
-        path == pattern or (pattern.endswith("/*") and path.startswith(pattern[:-1]))
-        for pattern in patterns
-    )
 
 
 async def _refuse(*_: object) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 from shipworthy.admission import LimitsSettings
 from shipworthy.settings import Loaded, duration, option, section
 from shipworthy.telemetry import TraceSettings
+from shipworthy.web.browser_settings import CspSettings, CsrfSettings, HeadersSettings
 from shipworthy.web.host_settings import HostSettings, HttpsSettings
 
 _PATH = re.compile(r"/[^\s?#]*")
@@ -165,11 +166,14 @@ def guards(settings: Loaded) -> Sequence[tuple[str, str]]:
         ("metrics", "enforce"),
         ("access line", "enforce" if web.access_log else "off"),
         ("traces", "enforce" if settings.of(TraceSettings).endpoint else "off"),
+        ("headers", settings.of(HeadersSettings).mode),
+        ("csp", settings.of(CspSettings).mode),
         ("probes", probes),
         ("host", settings.of(HostSettings).mode),
         ("https", settings.of(HttpsSettings).mode_in(settings.environment)),
         ("drain", "enforce"),
         ("limits", settings.of(LimitsSettings).mode),
+        ("csrf", settings.of(CsrfSettings).mode),
         ("door", web.door),
         ("idempotency", settings.of(IdempotencySettings).mode),
         ("replay", web.replay),
