@@ -387,7 +387,7 @@ class _Hull:
                 self._gate,
                 self._streams,
                 *self._limits,
-                *_csrf(settings, self.blocked),
+                *_csrf(settings, self.blocked, routes),
                 *self._door(app, web, databases),
                 *self._keys,
                 *self._replay(settings),
@@ -748,10 +748,12 @@ def _headers(settings: Loaded) -> tuple[SecurityHeaders, ...]:
     return () if headers.mode == "off" else (SecurityHeaders(headers, mode=headers.mode),)
 
 
-def _csrf(settings: Loaded, blocked: Blocked) -> tuple[CsrfGuard, ...]:
+def _csrf(settings: Loaded, blocked: Blocked, routes: RouteTable) -> tuple[CsrfGuard, ...]:
     """Return the guard against requests of foreign pages, none where it is off."""
     csrf = settings.of(CsrfSettings)
-    return () if csrf.mode == "off" else (CsrfGuard(csrf, blocked, mode=csrf.mode),)
+    if csrf.mode == "off":
+        return ()
+    return (CsrfGuard(csrf, blocked, mode=csrf.mode, route_of=routes.match),)
 
 
 def _access_log(registry: Registry, settings: Loaded) -> AccessLog | None:

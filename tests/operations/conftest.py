@@ -23,9 +23,11 @@ from shipworthy.operations import (
     HolderFacts,
     NameUnknown,
     OperationsSettings,
+    PolicyFacts,
     ServiceFacts,
     WorkerFacts,
     operations_app,
+    policy_facts,
 )
 from shipworthy.settings import Secret, ShownValue
 from shipworthy.telemetry import Registry, Snapshot
@@ -114,6 +116,22 @@ DATABASE = DatabaseFacts(
 )
 
 
+LEARNED = {
+    "mode": "report",
+    "policy": "default-src 'self'",
+    "seen": [
+        {
+            "directive": "img-src",
+            "source": "https://cdn.example",
+            "route": "/docs",
+            "reports": 3,
+            "clients": 2,
+        }
+    ],
+    "forgotten": 1,
+}
+
+
 class OneProcessService:
     """A service in this very process: what is said of it is set, and it can be drained once."""
 
@@ -143,6 +161,10 @@ class OneProcessService:
     async def databases(self) -> DatabasesFacts:
         """Return the one database."""
         return DatabasesFacts(databases=(DATABASE,), silent=())
+
+    async def policy(self) -> PolicyFacts:
+        """Return what two workers were told by browsers; a third is always silent."""
+        return policy_facts([LEARNED, LEARNED], (4712,))
 
     async def isolate_breaker(self, name: str, because: str) -> BreakersFacts:
         """Isolate the one breaker."""

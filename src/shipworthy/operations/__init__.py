@@ -24,10 +24,13 @@ from shipworthy.operations.facts import (
     HolderFacts,
     NameUnknown,
     Operated,
+    PolicyFacts,
     ServiceFacts,
+    SightingFacts,
     WorkerFacts,
     WorkersSilent,
 )
+from shipworthy.operations.policy import policy_facts
 from shipworthy.operations.recorded import RecordedApi, TrailBusy, recorded_metrics
 from shipworthy.operations.settings import OperationsSettings
 from shipworthy.operations.trail import trail_endpoints
@@ -49,17 +52,20 @@ __all__ = [
     "Operated",
     "OperationsClient",
     "OperationsSettings",
+    "PolicyFacts",
     "PortRefused",
     "PortUnreachable",
     "RecordedApi",
     "Reply",
     "Schema",
     "ServiceFacts",
+    "SightingFacts",
     "TrailBusy",
     "WorkerFacts",
     "WorkersSilent",
     "offered",
     "operations_app",
+    "policy_facts",
     "recorded_metrics",
     "registered",
     "trail_endpoints",

@@ -161,6 +161,41 @@ class DatabasesFacts:
     silent: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SightingFacts:
+    """One thing that reports of browsers name.
+
+    `source` was loaded by `directive` on pages of `route`. `clients` are the different ones that
+    reported it, of which eight are told apart in each worker.
+    """
+
+    directive: str
+    source: str
+    route: str
+    reports: int
+    clients: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyFacts:
+    """The Content-Security-Policy in force, what was reported of it, and what would let that pass.
+
+    `proposal` is `policy` with what `added` names; `advice` says what it would still forbid. As
+    anybody may send a report, it is to be read and never applied. `forgotten` counts what had to
+    make room in the memory of a worker. `silent` are the workers that did not answer in time.
+    """
+
+    mode: str
+    policy: str
+    proposal: str
+    added: tuple[str, ...]
+    advice: tuple[str, ...]
+    seen: tuple[SightingFacts, ...]
+    not_shown: int
+    forgotten: int
+    silent: tuple[int, ...]
+
+
 class NameUnknown(Misuse):
     """There is nothing of that name here; the message says which names there are."""
 
@@ -199,6 +234,10 @@ class Operated(Protocol):
 
     async def databases(self) -> DatabasesFacts:
         """Return the databases of all workers; bounded like `metrics`."""
+        ...
+
+    async def policy(self) -> PolicyFacts:
+        """Return what browsers reported to all workers; bounded like `metrics`."""
         ...
 
     async def isolate_breaker(self, name: str, because: str) -> BreakersFacts:

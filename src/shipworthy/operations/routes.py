@@ -19,6 +19,7 @@ from shipworthy.operations.health import HEALTH_JSON, HEALTH_SCHEMA, health_docu
 from shipworthy.operations.occurrences import OperatorCommanded
 from shipworthy.operations.openapi import openapi_document
 from shipworthy.operations.page import index_page, stylesheet
+from shipworthy.operations.policy import policy_endpoints
 from shipworthy.settings import ShownValue
 from shipworthy.telemetry import exposition, negotiated
 
@@ -270,6 +271,7 @@ def _api(service: Operated, values: Sequence[ShownValue]) -> tuple[Endpoint, ...
             answer=requests,
         ),
         *breaker_endpoints(service),
+        *policy_endpoints(service),
         Endpoint(
             path="/api/config",
             summary="Every setting in force, with its origin",

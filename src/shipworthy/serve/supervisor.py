@@ -47,12 +47,14 @@ from shipworthy.operations import (
     HolderFacts,
     NameUnknown,
     OperationsSettings,
+    PolicyFacts,
     RecordedApi,
     ServiceFacts,
     WorkerFacts,
     WorkersSilent,
     offered,
     operations_app,
+    policy_facts,
     recorded_metrics,
     trail_endpoints,
     trash_endpoints,
@@ -462,6 +464,11 @@ class Supervisor:
             ),
             silent=self._silent(answers),
         )
+
+    async def policy(self) -> PolicyFacts:
+        """Return what browsers reported to the workers that answer, and who does not."""
+        answers = await self._ask_all("policy")
+        return policy_facts(answers.values(), self._silent(answers))
 
     async def isolate_breaker(self, name: str, because: str) -> BreakersFacts:
         """Hold a breaker open in every worker; one that is started later is told, too."""

@@ -666,6 +666,8 @@ class Worker:
                     facts = self._hardened.in_flight.describe()
                 case "databases":
                     facts = describe_databases()
+                case "policy":
+                    facts = self._hardened.learned_policy
                 case "declared":
                     facts = plain_declarations(CATALOGUE)
                 case "isolate" | "close":

@@ -192,8 +192,8 @@ def unsealed(settings: Loaded) -> Iterator[str]:
     csrf = settings.of(CsrfSettings)
     if csrf.mode == "enforce" and not csrf.secret:
         yield (
-            "csrf.secret is not set, so there are no tokens: clients with cookies that send none of "
-            "Sec-Fetch-Site, Origin and Referer are refused"
+            "csrf.secret is not set, so there are no tokens: clients with cookies that send none "
+            "of Sec-Fetch-Site, Origin and Referer are refused"
         )
 
 

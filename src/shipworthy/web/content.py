@@ -32,11 +32,12 @@ def content_of(headers: Iterable[tuple[bytes, bytes]]) -> Content:
     for name, value in headers:
         # The length first: it is cheap and tells nearly all others apart.
         if len(name) == 12 and name.lower() == b"content-type":
-            return _known.get(value) or _learn(value)
+            return _known.get(value) or kind_of(value)
     return Content.NONE
 
 
-def _learn(value: bytes) -> Content:
+def kind_of(value: bytes) -> Content:
+    """Return what a `Content-Type` says."""
     kind = value.partition(b";")[0].strip().lower()
     if kind in _PAGES:
         found = Content.PAGE

@@ -65,6 +65,8 @@ INLINE: Final = "inline"
 EVAL: Final = "eval"
 # Our own origin, as a policy says it.
 OWN: Final = "'self'"
+# Chromium says that a page is shown in a frame, and keeps to itself whose.
+FRAMED: Final = "frame"
 _ADVICE: Final = {
     (INLINE, "script-src"): "scripts stand in the page: give their elements the nonce of "
     "csp_nonce(), or move them, and what stands in attributes such as onclick, into a file",
@@ -72,6 +74,8 @@ _ADVICE: Final = {
     "csp_nonce(), or move them, and what stands in style attributes, into a file",
     (EVAL, ""): "text is run as a script (eval, new Function): look for a build without that; "
     "'unsafe-eval' would allow it to everybody who can put a text there",
+    (FRAMED, ""): "pages are shown in frames of others, and browsers do not say whose: name those "
+    "that may in frame-ancestors",
     ("scheme", ""): "scripts come from data: or blob:, where anybody can put them: serve them as "
     "files",
 }
@@ -81,9 +85,9 @@ _ADVICE: Final = {
 class Sighting:
     """One thing that reports name: what was loaded, by which rule, and how often.
 
-    `directive` is of `DIRECTIVES`. `source` is an origin, `'self'`, `inline`, `eval`, or
-    a scheme with its colon. `route` is the template of the page. `clients` says how many different clients reported
-    it, of which only so many are told apart; one that has 900 reports of one client may be a lie.
+    `directive` is of `DIRECTIVES`. `source` is an origin, `'self'`, `inline`, `eval`, `frame`, or
+    a scheme with its colon. `route` is the template of the page. `clients` says how many different clients
+    reported it, of which only so many are told apart: 900 reports of one client may be a lie.
     """
 
     directive: str
@@ -168,8 +172,8 @@ def _asked(directive: str, said: Mapping[str, list[str]]) -> list[str]:
 def _told_instead(source: str, directive: str) -> str:
     if source == INLINE:
         return _ADVICE.get((INLINE, directive), _ADVICE[INLINE, "script-src"])
-    if source == EVAL:
-        return _ADVICE[EVAL, ""]
+    if source in {EVAL, FRAMED}:
+        return _ADVICE[source, ""]
     if source.endswith(":") and directive in _RUNS_CODE:
         return _ADVICE["scheme", ""]
     return ""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple, final
 from urllib.parse import urlsplit
 
-from shipworthy.web.csp_policy import DIRECTIVES, EVAL, INLINE, OWN, Sighting
+from shipworthy.web.csp_policy import DIRECTIVES, EVAL, FRAMED, INLINE, OWN, Sighting
 from shipworthy.web.csrf import normal_origin
 
 # One request holds one report in the old form, and in the new one what a browser had gathered.
@@ -82,7 +82,9 @@ def _violation(directive: Any, blocked: Any, page: Any, own: str) -> Violation |
     source, host = _source(blocked), _host(own)
     if _host(origin) != host or not source:
         return "noise"  # a page of somebody else, whose policy is not ours, or its own extension
-    return Violation(name, OWN if _host(source) == host else source, path)
+    if _host(source) == host:
+        source = FRAMED if name == "frame-ancestors" else OWN
+    return Violation(name, source, path)
 
 
 def _source(blocked: str) -> str:

@@ -13,9 +13,8 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping, Set as AbstractSet
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 # What a browser may send as an origin: a scheme, a host (an IPv6 address in brackets), and a port
 # where it is not the scheme's own. No path, no user, no upper case.
@@ -43,8 +42,7 @@ class Doubt(StrEnum):
 _SITES: Final = {"cross-site": Doubt.CROSS_SITE, "same-site": Doubt.SAME_SITE}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claims:
+class Claims(NamedTuple):
     """What a request says of itself, and what we know of it.
 
     `scheme` and `host` are those it was sent to. `origin` and `referer` are None where there is no

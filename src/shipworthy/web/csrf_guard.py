@@ -1,6 +1,7 @@
 """The guard against requests that a foreign page makes a browser send; the judge is `csrf`."""
 
 import os
+from collections.abc import Callable
 from typing import Final, Literal, final
 
 from shipworthy.context import current_request
@@ -21,7 +22,8 @@ from shipworthy.web.csrf import (
     token_fits,
     token_for,
 )
-from shipworthy.web.line import Call, Scope
+from shipworthy.web.health import own_path
+from shipworthy.web.line import UNMATCHED, Call, Scope
 
 TOKEN_HEADER: Final = b"x-csrf-token"
 _WHY: Final = {
@@ -56,9 +58,15 @@ class CsrfGuard:
     """
 
     def __init__(
-        self, settings: CsrfSettings, blocked: Blocked, *, mode: Literal["report", "enforce"]
+        self,
+        settings: CsrfSettings,
+        blocked: Blocked,
+        *,
+        mode: Literal["report", "enforce"],
+        route_of: Callable[[str], str],
     ) -> None:
         self._mode = mode
+        self._route_of = route_of
         self._blocked = blocked
         self._trusted = frozenset(map(normal_origin, settings.trusted_origins))
         self._exempt = settings.exempt
@@ -77,15 +85,18 @@ class CsrfGuard:
             return
         doubt = judge_origin(self._claims(call), self._trusted)
         if doubt is not None and not self._is_exempt(call.scope):
+            # The application has not seen it, so only its table knows which route it is for.
+            route = self._route_of(own_path(call.scope))
             self._blocked.tell(
                 "csrf",
                 doubt,
                 self._mode,
                 _because(call, doubt),
                 client=call.record.client,
-                route=call.route(),
+                route=route,
             )
             if self._mode == "enforce":
+                call.record.route = "" if route == UNMATCHED else route
                 raise CrossSiteRefused
 
     def _claims(self, call: Call) -> Claims:

@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal, NamedTuple, final
 from shipworthy.events import Event, Label, emit, event
 from shipworthy.web.below import is_below, paths_of
 from shipworthy.web.browser_settings import HeadersSettings
-from shipworthy.web.content import Content, content_of
+from shipworthy.web.content import Content, kind_of
 from shipworthy.web.line import Call, Headers, Message
 
 _Headers = tuple[tuple[bytes, bytes], ...]
@@ -20,7 +20,6 @@ _OPENERS: Final = {"same-origin-allow-popups", "same-origin"}
 _FRAMES: Final = {"same-origin": b"SAMEORIGIN", "none": b"DENY"}
 _RESOURCES: Final = {"same-site", "same-origin"}
 _SECURE: Final = frozenset({"https", "wss"})
-_NO_PARTS: Final = frozenset({Content.PAGE, Content.DATA, Content.OTHER})
 # By these a browser refuses an answer that another page wants to use.
 _REFUSALS: Final = frozenset({b"x-content-type-options", b"cross-origin-resource-policy"})
 # What a browser will run or apply, by what it says itself and, on plain http, by the name.
@@ -28,6 +27,8 @@ _RUN: Final = frozenset(
     {b"script", b"style", b"worker", b"sharedworker", b"serviceworker", b"xslt"}
 )
 _RUN_NAMES: Final = (".js", ".mjs", ".cjs", ".css", ".wasm")
+# An application sends a few types; who makes others pays for each.
+_TYPES_MAX: Final = 100
 # Of so many routes it is said, once each.
 _SAID_MAX: Final = 100
 
@@ -46,11 +47,16 @@ class HeadersMissing(Event):
 
 
 class _Ready(NamedTuple):
-    """What answers of one kind get, made once: by http, by https, and the names of both."""
+    """What answers of one kind get, made once: by http, by https, and the names of both.
 
+    `may_run` says that a browser may take such content for a script, where nobody forbids it.
+    """
+
+    content: Content
     plain: _Headers
     secure: _Headers
     names: frozenset[bytes]
+    may_run: bool
 
 
 @final
@@ -63,7 +69,11 @@ class SecurityHeaders:
     def __init__(self, settings: HeadersSettings, *, mode: Literal["report", "enforce"]) -> None:
         self._enforces = mode == "enforce"
         self._no_store = settings.no_store
-        self._ready = {kind: _ready(kind, settings) for kind in Content}
+        self._kinds = {kind: _ready(kind, settings) for kind in Content}
+        # By the Content-Type as it is written, so that what is ready is found by one look.
+        self._ready: dict[bytes, _Ready] = {}
+        names = {name for ready in self._kinds.values() for name in ready.names}
+        self._lengths = frozenset(map(len, (*names, NO_STORE[0])))
         self._said: set[tuple[str, str]] = set()
 
     def starting(self, call: Call, message: Message) -> None:
@@ -71,15 +81,22 @@ class SecurityHeaders:
         if call.status == 101:
             return
         headers = message.get("headers", ())
-        kind = content_of(headers)
-        ready = self._ready[kind]
+        names: set[bytes] | tuple[()] = ()
+        kind = b""
+        for name, value in headers:
+            # The length first: it is cheap and tells nearly all others apart.
+            length = len(name)
+            if length == 12 and name.lower() == b"content-type":
+                kind = value
+            elif length in self._lengths:
+                names = {*names, name.lower()}
+        ready = self._ready.get(kind) or self._learn(kind)
         scope = call.scope
         ours = ready.secure if scope.get("scheme") in _SECURE else ready.plain
-        names = {name.lower() for name, _ in headers}
-        if not ready.names.isdisjoint(names):
+        if names and not ready.names.isdisjoint(names):
             ours = tuple(header for header in ours if header[0] not in names)
-        if kind in _NO_PARTS and _is_run(call):
-            ours = self._without_refusals(call, kind, ours)
+        if ready.may_run and _is_run(call):
+            ours = self._without_refusals(call, ready.content, ours)
         if self._no_store and NO_STORE[0] not in names and self._is_kept_back(call):
             ours = (*ours, NO_STORE)
         if not ours:
@@ -87,7 +104,13 @@ class SecurityHeaders:
         if self._enforces:
             message["headers"] = [*headers, *ours]
         else:
-            self._say(call, kind.value, kind, ours, "headers.mode is report")
+            self._say(call, ready.content.value, ready.content, ours, "headers.mode is report")
+
+    def _learn(self, value: bytes) -> "_Ready":
+        ready = self._kinds[kind_of(value)]
+        if len(self._ready) < _TYPES_MAX:
+            self._ready[value] = ready
+        return ready
 
     def _is_kept_back(self, call: Call) -> bool:
         return any(is_below(path, self._no_store) for path in paths_of(call.scope))
@@ -145,4 +168,10 @@ def _ready(kind: Content, settings: HeadersSettings) -> _Ready:
         value = f"max-age={settings.hsts_seconds:.0f}"
         value += "; includeSubDomains" if settings.hsts_subdomains else ""
         secure.append((b"strict-transport-security", value.encode()))
-    return _Ready(tuple(headers), tuple(secure), frozenset(name for name, _ in secure))
+    return _Ready(
+        content=kind,
+        plain=tuple(headers),
+        secure=tuple(secure),
+        names=frozenset(name for name, _ in secure),
+        may_run=kind in {Content.PAGE, Content.DATA, Content.OTHER},
+    )

@@ -26,6 +26,7 @@ from shipworthy.events import (
     ratio,
 )
 from shipworthy.web.blocked import BLOCKED
+from shipworthy.web.csp import REPORTS
 from shipworthy.web.door import INSIDE, REFUSED, WAITED, WAITING
 from shipworthy.web.limits import KEYS, SHARED, UNASKED
 from shipworthy.web.replay import REPLAYS, RUN_AGAIN
@@ -274,6 +275,11 @@ WEB_PANELS: Final = (
             ("shared a place", Rate(Selection(metric=SHARED))),
             ("store away", Rate(Selection(metric=UNASKED))),
         ),
+        title="Reports of browsers",
+        help="What browsers say the Content-Security-Policy would forbid; new is what no report "
+        "had named before, noise what pages of others and extensions cause.",
+        board=Board.SECURITY,
+        shows=(("{outcome}", Rate(Selection(metric=REPORTS, by=("outcome",)))),),
         unit="per_second",
     ),
 )
