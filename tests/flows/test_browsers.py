@@ -197,8 +197,10 @@ def test_a_policy_lets_run_what_has_the_nonce_and_a_reported_one_says_what_has_n
     @start.get("/")
     def opens():
         # In windows of their own: shown in a frame, they would be judged for that.
-        return HTMLResponse(f"<iframe src='{learns}/framed'></iframe><script>for (const at of ['{at}/page', '{learns}/page', "
-                            f"'{learns}/docs']) open(at)</script>")  # fmt: skip
+        return HTMLResponse(
+            f"<iframe src='{learns}/framed'></iframe><script>"
+            f"for (const at of ['{at}/page', '{learns}/page', '{learns}/docs']) open(at)</script>"
+        )
 
     start.mount("/", foreign_parts())
 

@@ -85,9 +85,9 @@ _ADVICE: Final = {
 class Sighting:
     """One thing that reports name: what was loaded, by which rule, and how often.
 
-    `directive` is of `DIRECTIVES`. `source` is an origin, `'self'`, `inline`, `eval`, `frame`, or
-    a scheme with its colon. `route` is the template of the page. `clients` says how many different clients
-    reported it, of which only so many are told apart: 900 reports of one client may be a lie.
+    `directive` is of `DIRECTIVES`. `source` is an origin, `'self'`, `inline`, `eval`, `frame`, or a
+    scheme with its colon. `route` is the template of the page. `clients` says how many different
+    ones reported it, of which only so many are told apart: 900 reports of one may be a lie.
     """
 
     directive: str
