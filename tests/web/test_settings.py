@@ -10,21 +10,26 @@ def settled(tmp_path, **environ):
     return load(environ=said, directory=tmp_path)
 
 
-def test_by_default_every_guard_enforces_that_needs_to_know_nothing(tmp_path):
+def test_by_default_every_guard_enforces_what_changes_nothing_that_is_meant(tmp_path):
     """The guards in their order, each with its mode, as `run --dry-run` shows them.
 
     Keys need a table in the application's database, so they are for the team to switch on, and so
-    is https, which only the team knows it has. Which hosts are its own is for it to say, too.
+    is https, which only the team knows it has. What may refuse a page of the application's own, or
+    a client of its own, only reports.
     """
     assert guards(settled(tmp_path)) == (
         ("ids", "enforce"),
         ("metrics", "enforce"),
         ("access line", "enforce"),
         ("traces", "off"),
+        ("headers", "enforce"),
+        ("csp", "report"),
         ("probes", "enforce"),
         ("host", "report"),
         ("https", "off"),
         ("drain", "enforce"),
+        ("limits", "report"),
+        ("csrf", "report"),
         ("door", "enforce"),
         ("idempotency", "off"),
         ("replay", "enforce"),
