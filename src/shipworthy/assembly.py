@@ -90,6 +90,7 @@ from shipworthy.web import (
     DrainGate,
     EventStreams,
     Forwarded,
+    GuardUndecided,
     HeadersSettings,
     HostGuard,
     HostSettings,
@@ -362,7 +363,7 @@ class _Hull:
         self._streams = EventStreams(self.in_flight.calls)
         self._limits = self._limits_of(settings, routes.match, asks_always=facts.asks_always)
         self._csp = self._policy(settings, app, routes)
-        self._undecided = (*undecided(settings), *unsealed(settings))
+        self._undecided, self._said = (*undecided(settings), *unsealed(settings)), False
         self.line = Line(
             self.served,
             # In the order of `web.guards`: who comes later has the ids, and is counted.
@@ -595,6 +596,10 @@ class _Hull:
             for what in self._traced_twice:
                 emit(TracedTwice, what=what)
         self._advice = tuple(told for guard in self._limits for told in guard.advice())
+        if not self._said:
+            self._said = True
+            for what in self._undecided:
+                emit(GuardUndecided, what=what)
         await self._probes.find_owned(state)
 
     def remarks(self) -> tuple[str, ...]:

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from launch import Run
 
+from shipworthy.serve.survey import survey
+from shipworthy.settings import load
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
 
@@ -42,4 +45,15 @@ def test_dry_run_says_what_would_be_done_and_serves_nothing(run: Run, tmp_path: 
     assert any("Tunnel sends in a way of its own" in said for said in report["not_done"])
     (counted_twice,) = report["counted_twice"]
     assert counted_twice.startswith("starlette-exporter ")
+    assert report["undecided"] == []
     assert "answers at" not in service.err
+
+
+def test_in_production_a_dry_run_asks_for_a_decision(tmp_path: Path) -> None:
+    """One remark on the guards that only report because nobody has decided."""
+
+    async def app(scope: object, receive: object, send: object) -> None: ...
+
+    settings = load(environ={"SHIPWORTHY_ENV": "production"}, directory=tmp_path)
+    (remark,) = survey(app, settings)["undecided"]
+    assert remark.startswith("csp and csrf only report")

@@ -600,5 +600,6 @@ def _survey_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
     rows += [("guard", f"{guard['guard']}: {guard['mode']}") for guard in report["guards"]]
     rows += [("limit", sentence) for sentence in report["limits"]]
     rows += [("counted twice", sentence) for sentence in report["counted_twice"]]
+    rows += [("undecided", sentence) for sentence in report["undecided"]]
     rows += [("not done", sentence) for sentence in report["not_done"]]
     return rows

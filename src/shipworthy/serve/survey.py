@@ -10,7 +10,7 @@ from shipworthy.lifecycle import read_limits
 from shipworthy.outbound import OutboundSettings
 from shipworthy.redact import redact
 from shipworthy.settings import Loaded
-from shipworthy.web import counted_twice, framework_of, guards
+from shipworthy.web import counted_twice, framework_of, guards, undecided, unsealed
 
 
 def survey(app: Any, settings: Loaded) -> dict[str, Any]:
@@ -29,6 +29,7 @@ def survey(app: Any, settings: Loaded) -> dict[str, Any]:
             {"guard": "outbound", "mode": settings.of(OutboundSettings).mode},
         ],
         "counted_twice": list(counted_twice(app)),
+        "undecided": [*undecided(settings), *unsealed(settings)],
         "not_done": [
             *_not_done(framework.kind, engines),
             *(db.not_reached() if settings.of(DbSettings).mode != "off" else ()),

@@ -20,6 +20,7 @@ from shipworthy.web.client_settings import ClientSettings
 from shipworthy.web.browser_settings import (
     CspSettings,
     CsrfSettings,
+    GuardUndecided,
     HeadersSettings,
     undecided,
     unsealed,
@@ -115,6 +116,7 @@ __all__ = [
     "Forwarded",
     "ForwardedIgnored",
     "Framework",
+    "GuardUndecided",
     "HeadersMissing",
     "HeadersSettings",
     "Heard",

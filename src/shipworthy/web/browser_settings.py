@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from shipworthy.events import Event, Severity, event
 from shipworthy.settings import Loaded, Secret, duration, option, secret, section
 from shipworthy.web.csp_policy import DEFAULT_POLICY, policy_faults
 from shipworthy.web.csrf import SECRET_CHARACTERS_MIN, normal_origin
@@ -13,6 +14,13 @@ _VALUE: Final = re.compile(r"[\x20-\x7e]*")
 _PATH: Final = re.compile(r"/[^\s?#]*")
 _NAME: Final = re.compile(r"[a-z0-9-]+")
 _COOKIE: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]*")
+
+
+@event(severity=Severity.WARNING)
+class GuardUndecided(Event):
+    """A guard waits for a decision, or lacks what it would need; it is said once at start."""
+
+    what: str
 
 
 @section("headers")
