@@ -15,8 +15,6 @@ from shipworthy.web.actor import ActorFinder, ActorHeaderRefused, ActorUnreadabl
 from shipworthy.web.actor_settings import ActorSettings
 from shipworthy.web.ask import Heard, Unanswered, ask
 from shipworthy.web.blocked import BLOCKED, Blocked, Blocking, RequestBlocked
-from shipworthy.web.client import ClientFound, ClientRule, address_of, network_of
-from shipworthy.web.client_settings import ClientSettings
 from shipworthy.web.browser_settings import (
     CspSettings,
     CsrfSettings,
@@ -25,6 +23,8 @@ from shipworthy.web.browser_settings import (
     undecided,
     unsealed,
 )
+from shipworthy.web.client import ClientFound, ClientRule, address_of, network_of
+from shipworthy.web.client_settings import ClientSettings
 from shipworthy.web.context import Correlation, new_ids, parse_traceparent
 from shipworthy.web.csp import CspGuard, PolicyProposed, csp_nonce
 from shipworthy.web.csp_policy import Proposal, Sighting, propose
@@ -179,8 +179,8 @@ __all__ = [
     "parse_traceparent",
     "path_part",
     "problem",
-    "query_value",
     "propose",
+    "query_value",
     "route_finder",
     "routes_of",
     "safe_next",

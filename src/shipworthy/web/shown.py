@@ -275,6 +275,9 @@ WEB_PANELS: Final = (
             ("shared a place", Rate(Selection(metric=SHARED))),
             ("store away", Rate(Selection(metric=UNASKED))),
         ),
+        unit="per_second",
+    ),
+    Panel(
         title="Reports of browsers",
         help="What browsers say the Content-Security-Policy would forbid; new is what no report "
         "had named before, noise what pages of others and extensions cause.",
