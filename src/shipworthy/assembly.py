@@ -120,6 +120,7 @@ from shipworthy.web import (
     ask,
     counted_twice,
     framework_of,
+    guards,
     makes_spans,
     meant,
     observe,
@@ -248,6 +249,11 @@ class Hardened:
         return self._hull.remarks()
 
     @property
+    def blocked(self) -> Mapping[str, Any]:
+        """What its guards turned away, by rule, and the last of it, with their modes."""
+        return {**self._hull.blocked.describe(), "modes": self._hull.modes}
+
+    @property
     def learned_policy(self) -> Mapping[str, Any]:
         """What the reports of browsers have named, with mode and policy; plain data."""
         return self._hull.learned_policy()
@@ -352,7 +358,7 @@ class _Hull:
         )
         metrics = RequestMetrics(self.registry, self.in_flight.calls)
         _bind_process(settings)
-        self.blocked = Blocked(self.registry, now=now)
+        self.blocked, self.modes = Blocked(self.registry, now=now), dict(guards(settings))
         self._problems = Problems(
             mode=web.problems,
             development=settings.environment == "development",

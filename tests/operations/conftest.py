@@ -24,10 +24,12 @@ from shipworthy.operations import (
     NameUnknown,
     OperationsSettings,
     PolicyFacts,
+    SecurityFacts,
     ServiceFacts,
     WorkerFacts,
     operations_app,
     policy_facts,
+    security_facts,
 )
 from shipworthy.settings import Secret, ShownValue
 from shipworthy.telemetry import Registry, Snapshot
@@ -132,6 +134,26 @@ LEARNED = {
 }
 
 
+TURNED_AWAY = {
+    "modes": {"host": "report", "limits": "enforce"},
+    "rules": [
+        {"guard": "limits", "rule": "login", "mode": "enforce", "requests": 7},
+        {"guard": "host", "rule": "unlisted", "mode": "report", "requests": 1},
+    ],
+    "last": [
+        {
+            "seconds_ago": 1.5,
+            "guard": "limits",
+            "rule": "login",
+            "mode": "enforce",
+            "client": "192.0.2.7",
+            "route": "/login",
+            "because": "6 of 5 in 15 min",
+        }
+    ],
+}
+
+
 class OneProcessService:
     """A service in this very process: what is said of it is set, and it can be drained once."""
 
@@ -161,6 +183,10 @@ class OneProcessService:
     async def databases(self) -> DatabasesFacts:
         """Return the one database."""
         return DatabasesFacts(databases=(DATABASE,), silent=())
+
+    async def security(self) -> SecurityFacts:
+        """Return what two workers turned away; a third is always silent."""
+        return security_facts([TURNED_AWAY, TURNED_AWAY], (4712,))
 
     async def policy(self) -> PolicyFacts:
         """Return what two workers were told by browsers; a third is always silent."""

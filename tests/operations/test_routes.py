@@ -40,7 +40,7 @@ def test_everything_under_the_api_needs_the_token(service):
     below = [e for e in own_endpoints(service, ()) if e.path.startswith("/api/")]
 
     assert {endpoint.audience for endpoint in below} == {Audience.TOKEN}
-    assert len(below) == 12
+    assert len(below) == 13
 
 
 def test_only_commands_use_an_unsafe_method(service):

@@ -64,3 +64,18 @@ def test_an_expected_rule_begins_at_nought():
     registry = Registry()
     Blocked(registry, now=ManualClock().now).expect("csrf", "cross-site", "report")
     assert count(registry, "csrf", "cross-site", "report") == 0
+
+
+def test_it_is_described_without_secrets():
+    """What a client sent may be in the reason; hits are counted since the beginning."""
+    clock = ManualClock()
+    blocked = Blocked(Registry(), now=clock.now)
+    tell(blocked, because="password=hunter2-hunter2")
+    clock.advance(2.0)
+    tell(blocked)
+    described = blocked.describe()
+    assert described["rules"] == [
+        {"guard": "limits", "rule": "default", "mode": "enforce", "requests": 2}
+    ]
+    assert [one["seconds_ago"] for one in described["last"]] == [2.0, 0.0]
+    assert described["last"][0]["because"] == "password=***"

@@ -16,6 +16,7 @@ from shipworthy.operations.app import operations_app
 from shipworthy.operations.client import OperationsClient, PortRefused, PortUnreachable
 from shipworthy.operations.endpoint import Asked, Endpoint, Reply, Schema
 from shipworthy.operations.facts import (
+    BlockedFacts,
     BreakerFacts,
     BreakersFacts,
     DatabaseFacts,
@@ -25,6 +26,8 @@ from shipworthy.operations.facts import (
     NameUnknown,
     Operated,
     PolicyFacts,
+    RuleFacts,
+    SecurityFacts,
     ServiceFacts,
     SightingFacts,
     WorkerFacts,
@@ -32,6 +35,7 @@ from shipworthy.operations.facts import (
 )
 from shipworthy.operations.policy import policy_facts
 from shipworthy.operations.recorded import RecordedApi, TrailBusy, recorded_metrics
+from shipworthy.operations.security import security_facts
 from shipworthy.operations.settings import OperationsSettings
 from shipworthy.operations.trail import trail_endpoints
 from shipworthy.operations.trash import trash_endpoints
@@ -41,6 +45,7 @@ __all__ = [
     "Action",
     "Asked",
     "Audience",
+    "BlockedFacts",
     "BreakerFacts",
     "BreakersFacts",
     "DatabaseFacts",
@@ -57,7 +62,9 @@ __all__ = [
     "PortUnreachable",
     "RecordedApi",
     "Reply",
+    "RuleFacts",
     "Schema",
+    "SecurityFacts",
     "ServiceFacts",
     "SightingFacts",
     "TrailBusy",
@@ -68,6 +75,7 @@ __all__ = [
     "policy_facts",
     "recorded_metrics",
     "registered",
+    "security_facts",
     "trail_endpoints",
     "trash_endpoints",
     "watch_endpoints",

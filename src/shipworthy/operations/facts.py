@@ -196,6 +196,43 @@ class PolicyFacts:
     silent: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleFacts:
+    """How many requests one rule of a guard turned away; in mode report it let them pass."""
+
+    guard: str
+    rule: str
+    mode: str
+    requests: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockedFacts:
+    """One request that was turned away, or would have been; `because` is redacted."""
+
+    seconds_ago: float
+    guard: str
+    rule: str
+    mode: str
+    client: str
+    route: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecurityFacts:
+    """What the guards turned away, in all workers and since each of them began.
+
+    `modes` are those of the guards, in their order; `rules` have the most frequent first, `last`
+    the newest. `silent` are the workers that did not answer in time.
+    """
+
+    modes: dict[str, str]
+    rules: tuple[RuleFacts, ...]
+    last: tuple[BlockedFacts, ...]
+    silent: tuple[int, ...]
+
+
 class NameUnknown(Misuse):
     """There is nothing of that name here; the message says which names there are."""
 
@@ -234,6 +271,10 @@ class Operated(Protocol):
 
     async def databases(self) -> DatabasesFacts:
         """Return the databases of all workers; bounded like `metrics`."""
+        ...
+
+    async def security(self) -> SecurityFacts:
+        """Return what the guards of all workers turned away; bounded like `metrics`."""
         ...
 
     async def policy(self) -> PolicyFacts:

@@ -20,6 +20,7 @@ from shipworthy.operations.occurrences import OperatorCommanded
 from shipworthy.operations.openapi import openapi_document
 from shipworthy.operations.page import index_page, stylesheet
 from shipworthy.operations.policy import policy_endpoints
+from shipworthy.operations.security import security_endpoints
 from shipworthy.settings import ShownValue
 from shipworthy.telemetry import exposition, negotiated
 
@@ -271,6 +272,7 @@ def _api(service: Operated, values: Sequence[ShownValue]) -> tuple[Endpoint, ...
             answer=requests,
         ),
         *breaker_endpoints(service),
+        *security_endpoints(service),
         *policy_endpoints(service),
         Endpoint(
             path="/api/config",

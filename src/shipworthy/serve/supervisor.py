@@ -49,6 +49,7 @@ from shipworthy.operations import (
     OperationsSettings,
     PolicyFacts,
     RecordedApi,
+    SecurityFacts,
     ServiceFacts,
     WorkerFacts,
     WorkersSilent,
@@ -56,6 +57,7 @@ from shipworthy.operations import (
     operations_app,
     policy_facts,
     recorded_metrics,
+    security_facts,
     trail_endpoints,
     trash_endpoints,
     watch_endpoints,
@@ -464,6 +466,11 @@ class Supervisor:
             ),
             silent=self._silent(answers),
         )
+
+    async def security(self) -> SecurityFacts:
+        """Return what the guards of the workers turned away, and who does not answer."""
+        answers = await self._ask_all("blocked")
+        return security_facts(answers.values(), self._silent(answers))
 
     async def policy(self) -> PolicyFacts:
         """Return what browsers reported to the workers that answer, and who does not."""

@@ -657,32 +657,35 @@ class Worker:
 
     def _answer(self, asked: Mapping[str, Any]) -> None:
         question: str = asked["question"]
-        facts: Any = None
         try:
-            match question:
-                case "metrics":
-                    facts = self._counts()
-                case "requests":
-                    facts = self._hardened.in_flight.describe()
-                case "databases":
-                    facts = describe_databases()
-                case "policy":
-                    facts = self._hardened.learned_policy
-                case "declared":
-                    facts = plain_declarations(CATALOGUE)
-                case "isolate" | "close":
-                    if question == "isolate":
-                        self._by_hand.isolate(asked["name"], asked["because"])
-                    else:
-                        self._by_hand.close(asked["name"])
-                    self._report()  # first, so that who has the answer finds it in /health
-                    facts = _breakers()
-                case "breakers":
-                    facts = _breakers()
+            if question in {"isolate", "close"}:
+                self._set_breaker(question, asked)
+            facts = self._facts(question)
             self._channel.send("answer", number=asked["number"], facts=facts)
         except Exception:  # noqa: BLE001
             # Whatever it is, it must not make us deaf to the word that ends this process.
             _log.exception("the supervisor's question about %s could not be answered", question)
+
+    def _set_breaker(self, what: str, asked: Mapping[str, Any]) -> None:
+        if what == "isolate":
+            self._by_hand.isolate(asked["name"], asked["because"])
+        else:
+            self._by_hand.close(asked["name"])
+        self._report()  # first, so that who has the answer finds it in /health
+
+    def _facts(self, question: str) -> Any:
+        facts: Mapping[str, Callable[[], Any]] = {
+            "metrics": self._counts,
+            "requests": self._hardened.in_flight.describe,
+            "databases": describe_databases,
+            "blocked": lambda: self._hardened.blocked,
+            "policy": lambda: self._hardened.learned_policy,
+            "declared": lambda: plain_declarations(CATALOGUE),
+            "breakers": _breakers,
+            "isolate": _breakers,
+            "close": _breakers,
+        }
+        return facts[question]() if question in facts else None
 
     async def _short_of(self) -> str | None:
         return self._resources.not_ready or None

@@ -6,9 +6,10 @@ Not here: why something is turned away (each guard), and what its client is told
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Annotated, Final, Literal, NamedTuple, final
+from typing import Annotated, Any, Final, Literal, NamedTuple, final
 
 from shipworthy.events import Declared, Event, Label, Metric, OneOf, Severity, emit, event
+from shipworthy.redact import redact
 from shipworthy.telemetry import Registry
 
 GuardName = Literal["host", "https", "limits", "admission", "protocol", "body", "csrf", "csp"]
@@ -71,8 +72,9 @@ class Blocked:
         self._count = registry.counter(BLOCKED)
         self._now = now
         self._lock = threading.Lock()
-        # When each rule was last stated, and how many were not since; as many as there are rules.
+        # By rule: when it was last stated and how many were not since; and how many there were.
         self._said: dict[tuple[str, str, str], tuple[float, int]] = {}
+        self._hits: dict[tuple[str, str, str], int] = {}
         self._last: deque[Blocking] = deque(maxlen=REMEMBERED)
 
     def expect(self, guard: GuardName, rule: str, mode: GuardMode) -> None:
@@ -97,6 +99,7 @@ class Blocked:
         with self._lock:
             self._last.append(Blocking(now, guard, rule, mode, client, route, because))
             at, others = self._said.get(key, (now - SAID_SECONDS, 0))
+            self._hits[key] = self._hits.get(key, 0) + 1
             says = now - at >= SAID_SECONDS
             self._said[key] = (now, 0) if says else (at, others + 1)
         if says:
@@ -115,3 +118,26 @@ class Blocked:
         """Return what was turned away, the newest last, as far as it is remembered."""
         with self._lock:
             return list(self._last)
+
+    def describe(self) -> dict[str, Any]:
+        """Return how often each rule has hit, and the last requests; plain data, redacted."""
+        now = self._now()
+        with self._lock:
+            hits = dict(self._hits)
+        return {
+            "rules": [
+                {"guard": guard, "rule": rule, "mode": mode, "requests": requests}
+                for (guard, rule, mode), requests in hits.items()
+            ],
+            "last": [
+                {
+                    "seconds_ago": round(now - one.at, 3),
+                    **{
+                        name: redact(str(value))
+                        for name, value in one._asdict().items()
+                        if name != "at"
+                    },
+                }
+                for one in self.last()
+            ],
+        }
