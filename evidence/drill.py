@@ -8,6 +8,15 @@ not arrived beside the others is played once more by itself, and its row says so
 *arrived* count from the beginning of the cause, *resolved* from its end until the webhook was told.
 Then each query of each dashboard is asked over the whole drill.
 
+Six alerts need a service of their own, with Prometheus, Alertmanager and a webhook of its own, and
+have one each of three. One service has mounts of its own, in which the kernel's part is played: the
+files of its control group are written by the drill, in the kernel's format, and its disk is a small
+one in memory that the drill fills. So what is shown there begins with the reading of these files;
+that a kernel writes them is not. The other two have their rules at another scale: where a day is
+two minutes, and where a quarter of an hour is six, because what is counted there are minutes of the
+clock. Where mounts are not permitted, the page says so, and that those alerts were not provoked.
+Single causes of them are played by `python evidence/drill.py ALERT...`, which writes nothing.
+
 At last our evaluator is compared with Prometheus, panel by panel. *Recomputed*: over the very
 samples that Prometheus has scraped, at the same instants, over the whole drill with all that broke
 in it. *Charted*: what the service itself answers (`/api/series`) from what it has remembered, under
@@ -24,8 +33,10 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +49,7 @@ COVERS = (
     "tests/flows/drill_causes.py",
     "tests/flows/drill_compared.py",
     "tests/flows/drill_neighbours.py",
+    "tests/flows/drill_walls.py",
     "tests/flows/apps/drilled.py",
     "evidence/drill.py",
 )
@@ -50,20 +62,78 @@ STEADY_SECONDS = 75.0
 CHARTED_SECONDS = 60.0
 
 
+@dataclass(slots=True)
+class Outcome:
+    """What was told in one place, and what its panels had."""
+
+    told: dict[str, Any] = field(default_factory=dict)
+    queries: list[Any] = field(default_factory=list)
+    panels: list[Any] = field(default_factory=list)
+
+
 def run(folder: Path) -> tuple[str, dict[str, str]]:
     """Play every cause and return the tables; what does not arrive stands in them as such."""
     sys.path[:0] = [str(ROOT / "tests")]
     import services  # type: ignore[import-not-found]
     from flows.drill_causes import (  # type: ignore[import-not-found]
+        DAY,
+        MINUTES,
+        PLACES,
+        WALLED,
+    )
+    from flows.drill_walls import why_no_walls  # type: ignore[import-not-found]
+    from shipworthy.serve import service_catalogue
+
+    catalogue = service_catalogue()
+    began = time.monotonic()
+    refused = why_no_walls()
+    with services.postgres() as server, ThreadPoolExecutor() as pool:
+        # It takes half as long as all the rest, and little of the CPU.
+        minutes = _begun(MINUTES, server, pool)
+        places = (DAY,) if refused else (DAY, WALLED)
+        short = [_begun(place, server, pool) for place in places]
+        outcomes = [one.result() for one in short]
+        print(f"apart: {time.monotonic() - began:.0f} s", flush=True)
+        usual, charts, other, again = _played_usually(folder, server, catalogue, began)
+        outcomes.append(minutes.result())
+    told = usual.told | {name: one for outcome in outcomes for name, one in outcome.told.items()}
+    queries, elsewhere = _filled(usual.queries, outcomes)
+    panels = usual.panels + [
+        panel for outcome in outcomes for panel in outcome.panels if panel.title in elsewhere
+    ]
+    because = f"not provoked here, because the service can have no mounts of its own: {refused}"
+    return (
+        "\n\n".join(
+            (
+                _summary(catalogue, told, queries, panels, charts),
+                "## Alerts",
+                _alerts(catalogue, told, other, again),
+                "## Services of their own",
+                _apart(PLACES, told),
+                *_silent(catalogue, told, dict.fromkeys(WALLED.alerts, because)),
+                "## Panels",
+                _panels(queries, panels, charts, elsewhere),
+            )
+        ).replace(f"{folder}/", ""),
+        {
+            "Prometheus": _version("prometheus"),
+            "Alertmanager": _version("prometheus-alertmanager"),
+        },
+    )
+
+
+def _played_usually(
+    folder: Path, server: Any, catalogue: Any, began: float
+) -> tuple[Outcome, list[Any], dict[str, str], set[str]]:
+    """Play what the usual service is for; the charts, who hears the heartbeat, what came again."""
+    from flows.drill_causes import (
         CAUSES,
-        EVERY,
         FORGOTTEN,
-        NO_DATA,
-        NOT_PROVOKED,
         QUIET,
         TARDY,
         TRAFFIC,
         UNANSWERED,
+        USUALLY,
     )
     from flows.drill_compared import (  # type: ignore[import-not-found]
         asked,
@@ -71,34 +141,31 @@ def run(folder: Path) -> tuple[str, dict[str, str]]:
         recomputed,
     )
     from flows.drilling import Act, staged  # type: ignore[import-not-found]
-    from shipworthy.serve import service_catalogue
 
-    catalogue = service_catalogue()
-    began = time.monotonic()
     with (
-        services.postgres() as server,
         server.database() as url,
         staged(folder, url) as stage,
         ThreadPoolExecutor() as pool,
     ):
+        told = stage.ears.told
         forgotten = Act(FORGOTTEN, stage, patience_seconds=LASTING_SECONDS, pool=pool)
         stage.play([QUIET], LASTING_SECONDS)
-        _tell(began, "quiet", [QUIET], stage)
+        _tell(began, "quiet", [QUIET], told)
         # Those that take a worker away come last, for one has a breaker that is isolated.
         stage.play([TRAFFIC, UNANSWERED, TARDY, *_with(CAUSES, alone=False)], PATIENCE_SECONDS)
         stage.until(forgotten.is_over, LASTING_SECONDS + 60)
-        _tell(began, "together", [FORGOTTEN, UNANSWERED, TARDY, *_with(CAUSES, alone=False)], stage)
+        _tell(began, "together", [FORGOTTEN, UNANSWERED, TARDY, *_with(CAUSES, alone=False)], told)
         again = [
             cause
             for cause in _with(CAUSES, alone=False)
-            if not all(stage.ears.told[name].arrived for name in cause.alerts)
+            if not all(told[name].arrived for name in cause.alerts)
         ]
         for cause in again:
             stage.play([cause], PATIENCE_SECONDS)
         stage.play(_with(CAUSES, alone=True), PATIENCE_SECONDS)
-        _tell(began, "alone", _with(CAUSES, alone=True), stage)
+        _tell(began, "alone", _with(CAUSES, alone=True), told)
         with _steadily(stage, ("/drill/well", {}), ("/clients", {"size": 5})):
-            names = [name for cause in EVERY for name in cause.every]
+            names = [name for cause in USUALLY for name in cause.every]
             stage.until_resolved(names, RESOLVING_SECONDS)
             # What is an alert of its own if it goes on begins when all are over.
             more: list[tuple[str, dict[str, Any]]] = [
@@ -109,38 +176,99 @@ def run(folder: Path) -> tuple[str, dict[str, str]]:
                 time.sleep(STEADY_SECONDS)
                 charts = charted(stage, catalogue, seconds=CHARTED_SECONDS, times=5)
         until = time.time()
-        queries, panels = asked(stage, until), recomputed(stage, catalogue, until)
-        told = stage.ears.told
+        outcome = Outcome(told, asked(stage, until), recomputed(stage, catalogue, until))
         other = {"Watchdog": stage.beat_receiver()}
-    _tell(began, "over", EVERY, stage)
-    return (
-        "\n\n".join(
-            (
-                _summary(catalogue, told, queries, panels, charts),
-                "## Alerts",
-                _alerts(catalogue, told, other, {name for one in again for name in one.alerts}),
-                "## Not provoked",
-                "Each is proven by its test for `promtool`, as all the others are too.",
-                _silent(catalogue, told, NOT_PROVOKED),
-                "## Panels",
-                _panels(queries, panels, charts, NO_DATA),
-            )
-        ).replace(f"{folder}/", ""),
-        {
-            "Prometheus": _version("prometheus"),
-            "Alertmanager": _version("prometheus-alertmanager"),
-        },
-    )
+    _tell(began, "over", USUALLY, told)
+    return outcome, charts, other, {name for one in again for name in one.alerts}
+
+
+def _begun(place: Any, server: Any, pool: Any) -> Any:
+    """Start the service of a place and those who watch it; its causes are played meanwhile."""
+    from flows.drilling import staged
+
+    with ExitStack() as stack:
+        # Not within the folder of another: each service has all of its own for itself.
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="ship-drill")))
+        url = stack.enter_context(server.database())
+        stage = stack.enter_context(staged(folder, url, place))
+        return pool.submit(_played_in, place, stage, stack.pop_all())
+
+
+def _played_in(place: Any, stage: Any, stack: ExitStack) -> Outcome:
+    """Play all of a place, and end it: what is compared later is to have the CPU for itself."""
+    with stack:
+        return _played_out(place, stage)
+
+
+def _played_out(place: Any, stage: Any) -> Outcome:
+    from flows.drill_compared import asked, recomputed
+    from shipworthy.serve import service_catalogue
+
+    stage.play(place.causes, place.patience_seconds)
+    stage.until_resolved(place.alerts, place.resolving_seconds)
+    until = time.time()
+    outcome = Outcome(stage.ears.told, asked(stage, until))
+    if place.walls:
+        # It alone has panels that the usual service has nothing for.
+        outcome.panels = recomputed(stage, service_catalogue(), until)
+    return outcome
+
+
+def _filled(queries: list[Any], outcomes: list[Outcome]) -> tuple[list[Any], set[str]]:
+    """Return the queries, those without data from where they had some, and these panels' titles."""
+    found = {
+        (one.board, one.title, one.line): one
+        for outcome in outcomes
+        for one in outcome.queries
+        if one.samples
+    }
+    titles = {one.title for one in queries if not one.samples and _key(one) in found}
+    return [one if one.samples else found.get(_key(one), one) for one in queries], titles
+
+
+def _key(query: Any) -> tuple[str, str, str]:
+    return query.board, query.title, query.line
+
+
+def play(names: list[str]) -> int:
+    """Play the places that these alerts have a service of their own in, and print what came."""
+    sys.path[:0] = [str(ROOT / "tests")]
+    import services
+    from flows.drill_causes import PLACES
+    from flows.drill_walls import why_no_walls
+    from shipworthy.serve import service_catalogue
+
+    places = [_only(place, names) for place in PLACES if {*names} & {*place.alerts}]
+    unknown = {*names} - {name for place in places for name in place.alerts}
+    refused = why_no_walls() if any(place.walls for place in places) else ""
+    if unknown or refused or not names:
+        known = ", ".join(name for place in PLACES for name in place.alerts)
+        print(refused or f"no service of its own has {', '.join(unknown) or 'nothing'}: {known}")
+        return 2
+    with services.postgres() as server, ThreadPoolExecutor() as pool:
+        begun = [_begun(place, server, pool) for place in places]
+        outcomes = [one.result() for one in begun]
+    told = {name: one for outcome in outcomes for name, one in outcome.told.items()}
+    print(_alerts(service_catalogue(), told, {}, set()))
+    for place, outcome in zip(places, outcomes, strict=True):
+        for panel in outcome.panels:
+            if panel.agreed < panel.values:
+                print(f"{place.name}: {panel.title}: {panel.agreed} of {panel.values} agreed")
+    return 0 if all(one.resolved for one in told.values()) else 1
+
+
+def _only(place: Any, names: list[str]) -> Any:
+    return replace(place, causes=tuple(one for one in place.causes if {*names} & {*one.every}))
 
 
 def _with(causes: Any, *, alone: bool) -> list[Any]:
     return [cause for cause in causes if cause.alone is alone]
 
 
-def _tell(began: float, what: str, causes: Any, stage: Any) -> None:
+def _tell(began: float, what: str, causes: Any, told: Any) -> None:
     """Say how far it is, and what did not arrive."""
     names = [name for cause in causes for name in cause.alerts]
-    missing = [name for name in names if not stage.ears.told[name].arrived]
+    missing = [name for name in names if not told[name].arrived]
     print(
         f"{what}: {time.monotonic() - began:.0f} s, {len(names) - len(missing)} of {len(names)} "
         f"alerts {', '.join(missing)}",
@@ -211,17 +339,30 @@ def _alerts(catalogue: Any, told: Any, other: dict[str, str], again: set[str]) -
     return "\n".join(rows)
 
 
-def _silent(catalogue: Any, told: Any, reasons: dict[str, str]) -> str:
-    rows = ["| alert | why |", "|---|---|"]
+def _apart(places: Any, told: Any) -> str:
+    rows = ["| where | scale | alerts |", "|---|---|---|"]
     rows += [
-        f"| {name} | {reasons.get(name, 'nobody has written its cause yet')} |"
-        for name in (*catalogue.alerts, *(set(reasons) - set(catalogue.alerts)))
-        if name not in told
+        f"| {place.name} | {place.scale:g} "
+        f"| {', '.join(name for name in place.alerts if name in told) or 'none'} |"
+        for place in places
     ]
     return "\n".join(rows)
 
 
-def _panels(queries: Any, panels: Any, charts: Any, reasons: dict[str, str]) -> str:
+def _silent(catalogue: Any, told: Any, reasons: dict[str, str]) -> tuple[str, ...]:
+    silent = [name for name in catalogue.alerts if name not in told]
+    if not silent:
+        return ()
+    rows = ["| alert | why |", "|---|---|"]
+    rows += [f"| {name} | {_cell(reasons.get(name, 'it has no cause yet'))} |" for name in silent]
+    return (
+        "## Not provoked",
+        "Each is proven by its test for `promtool`, as all the others are too.",
+        "\n".join(rows),
+    )
+
+
+def _panels(queries: Any, panels: Any, charts: Any, elsewhere: set[str]) -> str:
     rows = [
         "| board | panel | queries with data | numbers | recomputed | charted |",
         "|---|---|---|---|---|---|",
@@ -230,7 +371,7 @@ def _panels(queries: Any, panels: Any, charts: Any, reasons: dict[str, str]) -> 
         its = [one for one in queries if (one.board, one.title) == (board, title)]
         rows.append(
             f"| {board} | {title} | {sum(1 for one in its if one.samples)} of {len(its)}"
-            f"{': ' + reasons[title] if title in reasons else ''} "
+            f"{', in a service of its own' if title in elsewhere else ''} "
             f"| {sum(one.samples for one in its)} | {_beside(panels, board, title)} "
             f"| {_beside(charts, board, title)} |"
         )
@@ -273,3 +414,7 @@ def _steadily(stage: Any, *paths: tuple[str, dict[str, Any]]) -> Iterator[None]:
 def _version(program: str) -> str:
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     return (said.stdout + said.stderr).split("version ")[1].split()[0]
+
+
+if __name__ == "__main__":
+    sys.exit(play(sys.argv[1:]))

@@ -15,7 +15,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from flows.drill_neighbours import ALERTMANAGER, INSTANCE
-from flows.drilling import REFUSALS, Cause, Stage
+from flows.drill_walls import EASY_RATIO, Walls
+from flows.drilling import REFUSALS, Cause, Place, Stage
 from shipworthy.audit.tables import BATCHES, ENTRIES
 from shipworthy.events import Catalogue
 from shipworthy.faults import POSTGRES_COMMIT, Cut, Refuse, Silence
@@ -317,6 +318,38 @@ def _restore(stage: Stage) -> None:
 
 def _collector_answers(status: int) -> Callable[[Stage], object]:
     return lambda stage: setattr(stage.traces, "status", status)
+
+
+def _walls(stage: Stage) -> Walls:
+    assert stage.walls is not None, "this cause needs a place with walls"
+    return stage.walls
+
+
+def _use_memory(ratio: float) -> Callable[[Stage], object]:
+    return lambda stage: setattr(_walls(stage).group, "used_ratio", ratio)
+
+
+def _throttle(*, throttled: bool) -> Callable[[Stage], object]:
+    return lambda stage: setattr(_walls(stage).group, "throttled", throttled)
+
+
+def _kill_for_memory(stage: Stage) -> None:
+    """Kill a worker as the kernel does, and count it as the kernel does."""
+    os.kill(stage.service.serving()[0], signal.SIGKILL)
+    _walls(stage).group.kill()
+
+
+def _fill_disk(stage: Stage) -> None:
+    _walls(stage).fill(stage.service.process.pid, 0.95)
+
+
+def _empty_disk(stage: Stage) -> None:
+    _walls(stage).empty(stage.service.process.pid)
+
+
+def _refuse_database(stage: Stage) -> None:
+    stage.proxy.apply(Refuse())
+    stage.proxy.cut_all()
 
 
 TRAFFIC: Final = Cause(name="all is well", alerts=(), before=_upload)
@@ -667,20 +700,74 @@ WATCHING: Final = {
     "RulesFailing": "page",
     "TargetDown": "ticket",
 }
-EVERY: Final = (FORGOTTEN, QUIET, UNANSWERED, TARDY, *CAUSES)
-
-_GROUP = "it takes a control group with a limit of its own, which a drill on any machine has not"
-NOT_PROVOKED: Final = {
-    "MemoryNearLimit": _GROUP,
-    "OomKilled": _GROUP,
-    "CpuThrottled": _GROUP,
-    "DiskNearlyFull": "it takes a small disk, and the right to mount one",
-    "TrailUnwatched": "it is about a day without a look, which is 24 minutes here",
-    "HistoryNotKept": "the minutes it counts are those of the clock: five of them are no 15 s",
-}
-
-# Panels that have no data then, and why.
-NO_DATA: Final = {"CPU quota used up": _GROUP}
+# Those that need a service of their own are played in the evidence only: two of the places take
+# minutes, and the third takes root and the right to mount, which not every machine gives.
+WALLED: Final = Place(
+    name="in a control group and on a small disk, the kernel's part played",
+    walls=True,
+    causes=(
+        Cause(
+            name="the control group uses 93 % of its memory",
+            alerts=("MemoryNearLimit",),
+            before=_use_memory(0.93),
+            after=_use_memory(EASY_RATIO),
+        ),
+        Cause(
+            name="the CPU quota is used up in two of three periods",
+            alerts=("CpuThrottled",),
+            before=_throttle(throttled=True),
+            after=_throttle(throttled=False),
+        ),
+        Cause(
+            name="the disk is filled to 95 %",
+            alerts=("DiskNearlyFull",),
+            before=_fill_disk,
+            after=_empty_disk,
+        ),
+        Cause(
+            name="a worker is killed, and counted as killed for want of memory",
+            alerts=("OomKilled",),
+            alone=True,
+            before=_kill_for_memory,
+            after=_ready_again,
+        ),
+    ),
+)
+DAY: Final = Place(
+    name="a day is two minutes",
+    scale=720.0,
+    narrow=True,
+    look_through_proxy=True,
+    causes=(
+        Cause(
+            name="the database refuses whoever wants to look at the trail",
+            alerts=("TrailUnwatched",),
+            before=_refuse_database,
+            after=_heard_again,
+        ),
+    ),
+    patience_seconds=200.0,
+)
+# A quarter of an hour is six minutes there, since those that are counted are minutes of the clock.
+MINUTES: Final = Place(
+    name="a quarter of an hour is six minutes",
+    scale=2.5,
+    environ={"SHIPWORTHY_HISTORY__FOLDER": "kept"},
+    # From the start: what is open already goes on to be written.
+    prepare=lambda folder: (folder / "kept").touch(),
+    causes=(
+        Cause(
+            name="a file is where the folder of the history should be",
+            alerts=("HistoryNotKept",),
+            after=_unmark("kept"),
+        ),
+    ),
+    patience_seconds=450.0,
+    resolving_seconds=450.0,
+)
+PLACES: Final = (WALLED, DAY, MINUTES)
+USUALLY: Final = (FORGOTTEN, QUIET, UNANSWERED, TARDY, *CAUSES)
+EVERY: Final = (*USUALLY, *(cause for place in PLACES for cause in place.causes))
 
 
 def receiver_of(name: str, catalogue: Catalogue) -> str:

@@ -1,8 +1,8 @@
 """The drill: a service, Prometheus and Alertmanager, and somebody who breaks one thing at a time.
 
-What the test and the evidence share. Time runs 60 times as fast for the rules: a window of five
-minutes is one of five seconds. The causes are in `drill_causes.py`, what is shown and compared
-afterwards in `drill_compared.py`.
+What the test and the evidence share. Time runs 60 times as fast for the rules, in most places: a
+window of five minutes is one of five seconds. The causes are in `drill_causes.py`, what is shown
+and compared afterwards in `drill_compared.py`.
 """
 
 import os
@@ -25,12 +25,17 @@ from sqlalchemy import make_url
 
 from alert_sinks import Sink, webhook_sink
 from flows.drill_neighbours import Neighbours, with_neighbours
+from flows.drill_walls import Walls, walls_in
 from otlp_receiver import Collector, collector
 from prometheus_server import Prometheus, prometheus_on
 from serve.launch import TOKEN, Service, brisk, started
 from services import free_port, program
 from shipworthy.demo.prepare import prepare
+from shipworthy.deploy import MonitoringSettings, monitoring_files, write_folder
+from shipworthy.events import Catalogue
 from shipworthy.faults import FaultProxy
+from shipworthy.serve import service_catalogue
+from shipworthy.settings import load
 
 SCALE = 60.0
 JOB = "drilled"
@@ -108,6 +113,36 @@ class Cause:
     def every(self) -> tuple[str, ...]:
         """Return all alerts that it is for."""
         return (*self.alerts, *self.later, *self.endless)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A service and those who watch it, as certain causes need them: the rest has the usual one.
+
+    `prepare` is done to its folder before it starts, `look_through_proxy` has whoever looks at the
+    trail meet the faults, and within `walls` it has a control group and a disk that are played.
+    `narrow` writes the alerts of these causes only: at such a scale the windows of others would be
+    shorter than four scrapes, which is refused.
+    """
+
+    name: str = "usual"
+    scale: float = SCALE
+    environ: Mapping[str, str] = field(default_factory=dict)
+    prepare: Callable[[Path], object] = lambda _: None
+    look_through_proxy: bool = False
+    walls: bool = False
+    narrow: bool = False
+    causes: tuple[Cause, ...] = ()
+    patience_seconds: float = 60.0
+    resolving_seconds: float = 60.0
+
+    @property
+    def alerts(self) -> list[str]:
+        """Return the alerts of its causes."""
+        return [name for cause in self.causes for name in cause.every]
+
+
+USUAL = Place()
 
 
 @dataclass(slots=True)
@@ -256,6 +291,7 @@ class Stage:
     began: float
     client: httpx.Client
     alertmanager_port: int
+    walls: Walls | None
 
     def get(self, path: str, **parameters: Any) -> httpx.Response | None:
         """Ask the service; whatever becomes of it is what the drill is about."""
@@ -336,9 +372,10 @@ class Stage:
 
 
 @contextmanager
-def staged(folder: Path, postgres_url: str) -> Iterator[Stage]:
+def staged(folder: Path, postgres_url: str, place: Place = USUAL) -> Iterator[Stage]:
     """Start everything: the database is at `postgres_url`, and is filled here."""
     url = make_url(postgres_url)
+    place.prepare(folder)
     prepared = prepare(postgres_url, directory=folder)
     engine = sa.create_engine(url)
     with ExitStack() as stack:
@@ -356,6 +393,7 @@ def staged(folder: Path, postgres_url: str) -> Iterator[Stage]:
         through = url.set(host=proxy.host, port=proxy.port)
         pipe = Pipe()
         stack.callback(pipe.close)
+        walls = stack.enter_context(walls_in(folder)) if place.walls else None
         service = stack.enter_context(
             started(
                 f"{APPS / 'drilled.py'}:app",
@@ -364,14 +402,20 @@ def staged(folder: Path, postgres_url: str) -> Iterator[Stage]:
                 environ={
                     "DATABASE_URL": through.render_as_string(hide_password=False),
                     "DRILL_PAST_URL": postgres_url,
-                    "SHIPWORTHY_DB__URL": postgres_url,
+                    "SHIPWORTHY_DB__URL": (
+                        through.render_as_string(hide_password=False)
+                        if place.look_through_proxy
+                        else postgres_url
+                    ),
                     "SHIPWORTHY_LEDGER__KEY_PATH": str(prepared.key_path),
                     "SHIPWORTHY_ALERTS__WEBHOOK": f"http://127.0.0.1:{own.port}/",
                     "SHIPWORTHY_TRACES__ENDPOINT": traces.url,
                     "PYTHONPATH": f"{APPS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+                    **({"SHIPWORTHY_RESOURCES__DISK_PATH": str(walls.disk)} if walls else {}),
+                    **place.environ,
                 },
                 # So that a process can have most of what it may have open.
-                before=("prlimit", "--nofile=1024:1024"),
+                before=(*(walls.before if walls else ()), "prlimit", "--nofile=1024:1024"),
                 stdout=pipe.write,
             )
         ).until_ready()
@@ -382,8 +426,12 @@ def staged(folder: Path, postgres_url: str) -> Iterator[Stage]:
             {**dict.fromkeys(RECEIVERS, sink.port), "heartbeat": beats.port},
             targets=(service.operations.removeprefix("http://"), neighbours.address),
             alertmanagers=(f"127.0.0.1:{port}", neighbours.address),
+            scale=place.scale,
         )
-        _generate(config, monitoring, through)
+        if place.narrow:
+            _generate_narrow(config, monitoring, place.alerts)
+        else:
+            _generate(config, monitoring, through)
         (monitoring / "rules" / "drill.yml").write_text(_UNEVALUABLE)
         stack.enter_context(_alertmanager(monitoring, folder, port))
         prometheus = stack.enter_context(
@@ -413,6 +461,7 @@ def staged(folder: Path, postgres_url: str) -> Iterator[Stage]:
             began=time.time(),
             client=client,
             alertmanager_port=port,
+            walls=walls,
         )
 
 
@@ -422,11 +471,12 @@ def _config(
     *,
     targets: Sequence[str],
     alertmanagers: Sequence[str],
+    scale: float,
 ) -> Path:
     receivers = "\n".join(f'{name} = ["http://127.0.0.1:{port}/"]' for name, port in ports.items())
     config = folder / "monitoring.toml"
     config.write_text(
-        f'[monitoring]\njob = "{JOB}"\nscale = {SCALE}\nscrape_interval = "1s"\n'
+        f'[monitoring]\njob = "{JOB}"\nscale = {scale}\nscrape_interval = "1s"\n'
         f"targets = {[*targets]}\nalertmanagers = {[*alertmanagers]}\n{receivers}\n"
     )
     return config
@@ -449,6 +499,13 @@ def _generate(config: Path, into: Path, url: sa.URL) -> None:
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _generate_narrow(config: Path, into: Path, alerts: Sequence[str]) -> None:
+    every, narrow = service_catalogue(), Catalogue()
+    narrow.add(*every.panels.values(), *(every.alerts[name] for name in alerts))
+    settings = load(file=config, environ={}).of(MonitoringSettings)
+    write_folder(into, monitoring_files(narrow, settings, targets=()))
 
 
 @contextmanager
