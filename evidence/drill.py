@@ -8,14 +8,17 @@ not arrived beside the others is played once more by itself, and its row says so
 *arrived* count from the beginning of the cause, *resolved* from its end until the webhook was told.
 Then each query of each dashboard is asked over the whole drill.
 
-Six alerts need a service of their own, with Prometheus, Alertmanager and a webhook of its own, and
-have one each of three. One service has mounts of its own, in which the kernel's part is played: the
-files of its control group are written by the drill, in the kernel's format, and its disk is a small
-one in memory that the drill fills. So what is shown there begins with the reading of these files;
-that a kernel writes them is not. The other two have their rules at another scale: where a day is
-two minutes, and where a quarter of an hour is six, because what is counted there are minutes of the
-clock. Where mounts are not permitted, the page says so, and that those alerts were not provoked.
-Single causes of them are played by `python evidence/drill.py ALERT...`, which writes nothing.
+Six alerts need another service than the rest. There are three more, each with a Prometheus, an
+Alertmanager and a webhook of its own. The first has mounts of its own, in which the kernel's part
+is played: the drill writes the files of its control group, in the kernel's format, kills a worker
+where the kernel would, and fills its disk, a small one in memory. What is shown there begins with
+the reading of these files and ends at the receiver. That a kernel writes them so, and that it takes
+memory or CPU away, is not shown. For the other two the rules have another scale: one at which a day
+is two minutes (its rules are those of this one alert: windows of others would be shorter than four
+scrapes), and one at which a quarter of an hour is six minutes, because what is counted there are
+minutes of the clock. Where the service can have no mounts of its own, its alerts stand under *Not
+provoked*. `python evidence/drill.py ALERT...` plays single causes of these three, and writes
+nothing.
 
 At last our evaluator is compared with Prometheus, panel by panel. *Recomputed*: over the very
 samples that Prometheus has scraped, at the same instants, over the whole drill with all that broke
