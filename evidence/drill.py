@@ -328,6 +328,8 @@ def _alerts(catalogue: Any, told: Any, other: dict[str, str], again: set[str]) -
             continue
         right = one.receiver == receiver_of(name, catalogue)
         resolved = f"{one.resolved - one.ended:.0f} s" if one.resolved else "**it did not**"
+        if one.arrived < one.resolved < one.ended:
+            resolved = "before its cause was undone"
         if one.endless and not one.resolved:
             resolved = "not in the drill: its window is half a day here"
         rows.append(
