@@ -164,6 +164,8 @@ def _upload(stage: Stage) -> None:
         next(answer.iter_bytes())
     _say(stage)
     _refused_websocket(stage)
+    # A guard tells of it.
+    stage.client.get(f"{stage.service.url}/drill/well", headers={"Host": "no/host"})
 
 
 def _dependency(stage: Stage) -> None:
