@@ -228,13 +228,13 @@ def test_there_is_one_way_to_write_an_address(peer, address):
     ],
 )
 def test_one_customer_is_one_network(address, network):
-    """All of IPv6's /64, of IPv4 the address; 100,000 addresses of one /64 are one key."""
+    """All of a /64 of IPv6, of IPv4 the address."""
     assert network_of(address) == network
 
 
-def test_a_hundred_thousand_addresses_of_one_customer_are_one_network():
-    """However fast they change; what is remembered of them has a bound."""
-    keys = {network_of(f"2001:db8::{n >> 16:x}:{n & 0xFFFF:x}") for n in range(20_000)}
+def test_however_many_addresses_a_customer_takes_he_is_one_network():
+    """And what is remembered of them has a bound."""
+    keys = {network_of(f"2001:db8::{n >> 16:x}:{n & 0xFFFF:x}") for n in range(5_000)}
 
     assert keys == {"2001:db8::/64"}
     assert network_of.cache_info().currsize <= network_of.cache_info().maxsize <= 4096

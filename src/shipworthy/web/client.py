@@ -175,10 +175,8 @@ def _entries(lines: Sequence[bytes]) -> Iterator[Hop | None]:
         end = len(line)
         while end >= 0 and left:
             comma = line.rfind(b",", 0, end)
-            if end - comma > ENTRY_BYTES:
-                yield None
-                return
-            entry = line[comma + 1 : end].strip(b" \t")
+            is_long = end - comma > ENTRY_BYTES
+            entry = b"-" if is_long else line[comma + 1 : end].strip(b" \t")
             # What is empty is no entry (RFC 9110, 5.6.1), and costs as much.
             if entry:
                 yield _read_hop(entry)
@@ -192,20 +190,18 @@ def _elements(lines: Sequence[bytes]) -> Iterator[Hop | None]:
         end = len(line)
         while end >= 0 and left:
             start = _beginning(line, end)
-            if start is None:
-                yield None
-                return
-            element = line[start:end].strip(b" \t")
+            is_long = start < 0
+            element = b"-" if is_long else line[start:end].strip(b" \t")
             if element:
                 yield _element(element)
             end, left = start - 1, left - 1
 
 
-def _beginning(line: bytes, end: int) -> int | None:
+def _beginning(line: bytes, end: int) -> int:
     """Return where the element begins that ends at `end`: behind a comma outside of quotes.
 
     Quotes are counted from the right: one that a client opened, and never closed, must not swallow
-    what the proxy wrote behind it. None where it is too long.
+    what the proxy wrote behind it. -1 where it is too long.
     """
     floor, comma, open_ = max(0, end - ELEMENT_BYTES), end, False
     while True:
@@ -213,7 +209,7 @@ def _beginning(line: bytes, end: int) -> int | None:
         quotes = _QUOTE.findall(line, max(comma + 1, floor), before)
         open_ ^= sum(len(escapes) % 2 == 0 for escapes in quotes) % 2 == 1
         if comma < 0:
-            return None if floor else 0
+            return -1 if floor else 0
         if not open_:
             return comma + 1
 
