@@ -162,18 +162,25 @@ def measured(rounds: int) -> dict[str, dict[tuple[int, int], list[tuple[float, f
 
 
 def page(found: dict[str, Any], rounds: int, load: str) -> str:
+    ways_shown = (
+        "one process, one after the other | CPU us | one process, 32 at once | CPU us "
+        "| four processes, one after the other | four processes, 32 at once"
+    )
+    machine = f"{os.cpu_count()} CPUs ({platform.machine()}), load {load}, {commit()}"
+    about = (
+        "Made by `python benchmarks/limit_stores.py`, with the servers on the same machine and its "
+        "other work beside them: compare ratios. *CPU* is what one decision costs the process that "
+        "asks; the rate also waits for the server, and for the machine."
+    )
+    day, python = datetime.now(UTC).date(), platform.python_version()
     lines = [
         "# What a decision costs in each store of buckets",
         "",
-        f"{datetime.now(UTC).date()}, CPython {platform.python_version()}, {os.cpu_count()} CPUs "
-        f"({platform.machine()}), load {load}, {commit()}. The middle of {rounds} rounds, in turns.",
+        f"{day}, CPython {python}, {machine}. The middle of {rounds} rounds, in turns.",
         "",
-        "Made by `python benchmarks/limit_stores.py`, with the servers on the same machine and its "
-        "other work beside them: compare ratios. *CPU* is what one decision costs the process that "
-        "asks; the rate also waits for the server, and for the machine.",
+        about,
         "",
-        "| store | one process, one after the other | CPU us | one process, 32 at once | CPU us "
-        "| four processes, one after the other | four processes, 32 at once |",
+        f"| store | {ways_shown} |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for name, ways in found.items():

@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import stat
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -188,6 +189,28 @@ def test_a_place_that_cannot_be_written_says_so(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(BucketsUnavailable, match="cannot be opened"):
         FileShelf(tmp_path / "file" / FILE_NAME)
+
+
+@pytest.mark.slow
+def test_who_leaves_takes_nothing_from_those_who_stay(path):
+    """Another process opens the file and closes it, and is not the last who does.
+
+    It would be, and throw the log away with all that was taken, if we had let go of our locks.
+    """
+    ask = Ask("k", quota(EXACT, 3))
+    ours = [FileShelf(path), FileShelf(path)]
+    take(ours[0], ask)
+    other = (
+        "import sys; from pathlib import Path; from shipworthy.store.bucket_file import FileShelf;"
+        "FileShelf(Path(sys.argv[1])).close()"
+    )
+    subprocess.run([sys.executable, "-c", other, str(path)], check=True)
+    assert path.with_name(path.name + "-wal").exists()
+    take(ours[1], ask)
+    third = FileShelf(path)
+    assert take(third, ask)[0].remaining == 0
+    for shelf in (*ours, third):
+        shelf.close()
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 from time import monotonic
@@ -189,8 +190,10 @@ class FileShelf(QuickShelf):
 
     def _open(self) -> tuple[sqlite3.Connection, Anchor]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        # Ours alone: who may write here may lift every limit.
-        os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
+        # Ours alone: who may write here may lift every limit. Never opened beside SQLite where it is
+        # there already: closing it would let go of all locks that this process has on it.
+        with suppress(FileExistsError):
+            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         connection = sqlite3.connect(
             self._path,
             timeout=_OPEN_SECONDS,
