@@ -1,6 +1,6 @@
 """How many decisions a second each store of buckets makes, in one process and in four.
 
-    python benchmarks/limit_stores.py                    measure, print, write results/limit_stores.md
+    python benchmarks/limit_stores.py                    measure, print, write results/
     python benchmarks/limit_stores.py --rounds 1 --try   a short look that writes nothing
 
 Each measurement has processes of its own, which begin together and each ask for 10,000 keys in

@@ -190,8 +190,8 @@ class FileShelf(QuickShelf):
 
     def _open(self) -> tuple[sqlite3.Connection, Anchor]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        # Ours alone: who may write here may lift every limit. Never opened beside SQLite where it is
-        # there already: closing it would let go of all locks that this process has on it.
+        # Ours alone: who may write here may lift every limit. Never opened beside SQLite where it
+        # is there already: closing it would let go of all locks that this process has on it.
         with suppress(FileExistsError):
             os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         connection = sqlite3.connect(
