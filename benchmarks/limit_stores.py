@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,8 +34,8 @@ RESULT = HERE.parent / "results" / "limit_stores.md"
 KEYS = 10_000
 # Long enough that a machine which does other things is no reason to be told nothing.
 BOUND_SECONDS = 10.0
-COUNTS = {"memory": 60_000, "SQLite file": 12_000, "PostgreSQL": 3_000, "MariaDB": 2_000,
-          "Redis": 4_000, "Redis, limits": 3_000}  # fmt: skip
+COUNTS = {"memory": 40_000, "SQLite file": 8_000, "PostgreSQL": 800, "MariaDB": 600,
+          "Redis": 2_000, "Redis, limits": 2_000}  # fmt: skip
 WAYS = ((1, 1), (4, 1), (1, 32), (4, 32))
 
 
@@ -126,7 +127,11 @@ def measure(python: Path, name: str, url: str, processes: int, at_once: int) -> 
     return count * processes / seconds, sum(row["cpu"] for row in rows) / processes / count * 1e6
 
 
-def measured(rounds: int) -> dict[str, dict[tuple[int, int], list[tuple[float, float]]]]:
+Found = dict[str, dict[tuple[int, int], list[tuple[float, float]]]]
+
+
+def measured(rounds: int) -> Iterator[Found]:
+    """Yield what was found so far after each round."""
     sys.path.insert(0, str(ROOT / "tests"))
     import sqlalchemy as sa
 
@@ -145,7 +150,7 @@ def measured(rounds: int) -> dict[str, dict[tuple[int, int], list[tuple[float, f
             places[name] = url
         port = stack.enter_context(services.own_redis(Path(folder)))
         places["Redis"] = places["Redis, limits"] = f"redis://127.0.0.1:{port}/0"
-        found: dict[str, dict[tuple[int, int], list[tuple[float, float]]]] = {}
+        found: Found = {}
         for number in range(rounds):
             for processes, at_once in WAYS:
                 for name, url in places.items():
@@ -158,7 +163,7 @@ def measured(rounds: int) -> dict[str, dict[tuple[int, int], list[tuple[float, f
                         measure(python, name, url, processes, at_once)
                     )
             print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-    return found
+            yield found
 
 
 def page(found: dict[str, Any], rounds: int, load: str) -> str:
@@ -209,10 +214,12 @@ def main() -> None:
         arm(name, url, *map(int, numbers))
         return
     before = f"{os.getloadavg()[0]:.1f}"
-    text = page(measured(options.rounds), options.rounds, before)
-    print(text)
-    if not options.look:
-        RESULT.write_text(text, encoding="utf-8")
+    for number, found in enumerate(measured(options.rounds), 1):
+        text = page(found, number, before)
+        print(text, flush=True)
+        # Each round anew: a loaded machine may take long for the next.
+        if not options.look:
+            RESULT.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
