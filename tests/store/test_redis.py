@@ -436,6 +436,24 @@ def test_a_sliding_quota_is_for_whole_microseconds():
         spoken(quota(SLIDING, 1, 1_000_001), 1)
 
 
+def test_a_request_that_cannot_be_said_is_told_so_and_harms_no_other(url):
+    """It is refused before anything is sent; the store is there for whoever comes with it."""
+    (ask,) = named(Ask("k", quota(EXACT, 5)))
+    never = ask._replace(quota=quota(SLIDING, 1, 1_000_001))
+
+    async def work():
+        buckets = RedisBuckets(url, bound_seconds=PATIENCE)
+        told = await asyncio.gather(
+            buckets.take([ask]), buckets.take([never]), return_exceptions=True
+        )
+        assert told[0][0].allowed
+        assert isinstance(told[1], ValueError)
+        assert (await buckets.take([ask]))[0].allowed
+        await buckets.close()
+
+    run(work())
+
+
 def test_what_somebody_else_has_written_is_no_state():
     assert heard(b"x123") is None
 

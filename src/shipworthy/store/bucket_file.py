@@ -164,11 +164,18 @@ class FileShelf(QuickShelf):
         if _code(error) in _SPOILT:
             self._begin_anew()
         elif _code(error) == sqlite3.SQLITE_FULL:
-            # What has run out makes room, a part of it each time.
-            self._to_look = _LOOK_AT * 16
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Delete what has run out, a part of it each time; another process may do it meanwhile."""
+        self._to_look = _LOOK_AT * 16
+        try:
             self._connection.execute(_LOCK)
             self._look(self._now())
             self._connection.execute("COMMIT")
+        except sqlite3.Error:
+            if self._connection.in_transaction:
+                self._connection.rollback()
 
     def _now(self) -> int:
         return self._clock.steady_ns() + self._anchor.offset_ns

@@ -82,8 +82,9 @@ class RedisBuckets(Buckets):
     @override
     async def take(self, asks: Sequence[Ask]) -> tuple[Taken, ...]:
         for _, quota, cost in asks:
-            # Raises for what can never be had, before anything is sent.
+            # Raises for what can never be had or said, before anything is sent.
             judge(None, quota, cost, 0)
+            spoken(quota, cost)
         return await self._ask(Wish(tuple(asks)))
 
     @override
@@ -147,7 +148,7 @@ class RedisBuckets(Buckets):
             # A connect, a write and a read have a bound each; those who wait have left by then.
             async with asyncio.timeout(2 * self._bound):
                 said = await self._call([self._arguments(one.wish) for one in batch])
-        except (self._library.RedisError, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
             said = [error] * len(batch)
             await self._let_go()
         for one, reply in zip(batch, said, strict=True):
