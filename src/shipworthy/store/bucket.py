@@ -58,8 +58,10 @@ class Quota:
     count: int
     period_ns: int
     burst: int
-    # GCRA: what one request costs in time.
+    # GCRA: what one request costs in time, and a whole burst.
     interval_ns: int = field(init=False, repr=False)
+    burst_ns: int = field(init=False, repr=False)
+    is_gcra: bool = field(init=False, repr=False)
     # Stores look things up by it for each request, and five fields take a microsecond.
     _hash: int = field(init=False, repr=False, compare=False)
 
@@ -85,6 +87,8 @@ class Quota:
                 f"{self.count}; take another algorithm for more"
             )
         object.__setattr__(self, "interval_ns", -(-self.period_ns // self.count))
+        object.__setattr__(self, "burst_ns", self.burst * self.interval_ns)
+        object.__setattr__(self, "is_gcra", self.algorithm is Algorithm.GCRA)
         kept = hash((self.algorithm, self.count, self.period_ns, self.burst))
         object.__setattr__(self, "_hash", kept)
 
@@ -213,7 +217,7 @@ def judge_gcra(spent_until: int, quota: Quota, cost: int, now_ns: int) -> tuple[
     interval = quota.interval_ns
     start = spent_until if spent_until > now_ns else now_ns  # noqa: FURB136 - max() takes longer
     after = start + cost * interval
-    late = after - now_ns - quota.burst * interval
+    late = after - now_ns - quota.burst_ns
     if late > 0:
         left = max(0, quota.burst - -(-(start - now_ns) // interval))
         return spent_until, Taken(REFUSED, left, late, start - now_ns)
