@@ -280,6 +280,17 @@ async def test_more_reports_than_are_read_in_a_second_are_told_to_come_later(rep
     assert [(fact.rule, fact.mode) for fact in blocked] == [("too-many-reports", "enforce")]
 
 
+async def test_a_body_of_many_reports_counts_as_many(report):
+    """So that a second holds no more of them in the newer form."""
+    guarded = Guarded(reports_per_second=15)
+    many = [{"type": "deprecation", "body": {}}] * 20
+    kind = b"application/reports+json"
+    told = [(await report(guarded, many, kind=kind)).status for _ in range(2)]
+
+    assert told == [204, 429]
+    assert guarded.outcomes()["unreadable"] == 20
+
+
 async def test_only_a_post_to_its_path_is_a_report(report, ask):
     """Everything else is the application's, under whatever path it is mounted."""
     guarded = Guarded()

@@ -110,6 +110,14 @@ def rule_of(cell):
     )
 
 
+def wrongly_told(told, expected, mode):
+    """The first refusals that were not told by their rule; a difference of thousands says less."""
+    refused = [cell for cell in CELLS if cell not in expected]
+    assert len(told.rules) == len(refused)
+    pairs = zip(refused, told.rules, strict=True)
+    return [(cell, rule) for cell, rule in pairs if rule != ("csrf", rule_of(cell), mode)][:3]
+
+
 def scope_of(cell):
     method, site, origin, credentials, scheme = cell
     headers = {"host": "shop.example", **CREDENTIALS[credentials]}
@@ -142,7 +150,7 @@ class Told:
         pass
 
     def tell(self, guard, rule, mode, because, *, client, route):
-        self.rules.append((guard, str(rule), mode))
+        self.rules.append((guard, rule, mode))
 
 
 class Bare:
@@ -188,10 +196,9 @@ def test_every_combination_is_judged_as_the_rules_say():
     wrong = [cell for cell in CELLS if verdict(guard, cell) is not (cell in expected)]
 
     assert len(CELLS) == 4320
-    assert wrong == []
+    assert wrong[:3] == []
     assert 1000 < len(expected) < len(CELLS) - 1000
-    refused = [cell for cell in CELLS if cell not in expected]
-    assert told.rules == [("csrf", rule_of(cell), "enforce") for cell in refused]
+    assert wrongly_told(told, expected, "enforce") == []
 
 
 @pytest.mark.slow
@@ -202,9 +209,7 @@ def test_in_report_everything_comes_in_and_the_same_is_said():
     expected = let_in()
 
     assert all(verdict(guard, cell) for cell in CELLS)
-    assert told.rules == [
-        ("csrf", rule_of(cell), "report") for cell in CELLS if cell not in expected
-    ]
+    assert wrongly_told(told, expected, "report") == []
 
 
 def test_without_a_secret_no_token_helps():

@@ -103,7 +103,7 @@ class CspSettings:
         500,
         "how many different things that reports name a worker remembers",
         minimum=10,
-        maximum=10_000,
+        maximum=5_000,
     )
 
     def refusals(self, environment: str) -> list[str]:

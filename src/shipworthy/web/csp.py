@@ -7,6 +7,7 @@ import asyncio
 import base64
 import os
 from collections.abc import Callable, Mapping
+from contextvars import Context
 from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any, Final, Literal, final
@@ -16,7 +17,7 @@ import orjson
 
 from shipworthy.context import RequestRecord, current_request
 from shipworthy.errors import Misuse, Rejected, RequestInvalid
-from shipworthy.events import Event, Label, Metric, OneOf, Severity, emit, event
+from shipworthy.events import Event, Label, Metric, OneOf, emit, event
 from shipworthy.telemetry import Registry
 from shipworthy.web.blocked import Blocked
 from shipworthy.web.browser_settings import CspSettings
@@ -46,7 +47,7 @@ REPORTS: Final = Metric(
 )
 
 
-@event(severity=Severity.WARNING)
+@event()
 class PolicyProposed(Event):
     """Browsers reported what the Content-Security-Policy would forbid; with it, this one would do.
 
@@ -181,13 +182,13 @@ class CspGuard:
         now = self._now()
         if now - self._second >= 1.0:
             self._second, self._in_second = now, 0
-        self._in_second += 1
-        if self._in_second > self._per_second:
+        if self._in_second >= self._per_second:
             self._tell(call, "too-many-reports", f"more than {self._per_second} in a second")
             raise ReportsTooMany(self._per_second)
         try:
             await self._read(call, scope, receive)
         except ReportUnreadable as error:
+            self._in_second += 1
             self._cells["unreadable"].add(1)
             self._tell(call, "unreadable-report", str(error))
             raise
@@ -220,10 +221,12 @@ class CspGuard:
                 found if isinstance(found, str) else self._learned.learn(found, hash(client))
             )
             self._cells[outcome].add(1)
+            self._in_second += 1
             news = news or outcome == "new"
         if news and self._timer is None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(SETTLE_SECONDS, self._say)
+            # It is of no request, so it is not said in the name of the one that was the last.
+            self._timer = loop.call_later(SETTLE_SECONDS, self._say, context=Context())
 
     def _say(self) -> None:
         """State what is proposed, once for all that came together, where it has changed."""

@@ -74,7 +74,7 @@ class CsrfGuard:
         self._cookie = settings.session_cookie
         self._secret = settings.secret.reveal().encode()
         for doubt in Doubt:
-            blocked.expect("csrf", doubt, mode)
+            blocked.expect("csrf", doubt.value, mode)
 
     def enter(self, call: Call) -> None:
         """Judge the call, unless it changes nothing; raises `CrossSiteRefused` in mode enforce."""
@@ -89,7 +89,7 @@ class CsrfGuard:
             route = self._route_of(own_path(call.scope))
             self._blocked.tell(
                 "csrf",
-                doubt,
+                doubt.value,
                 self._mode,
                 _because(call, doubt),
                 client=call.record.client,
