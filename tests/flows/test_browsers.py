@@ -237,3 +237,75 @@ def test_a_policy_lets_run_what_has_the_nonce_and_a_reported_one_says_what_has_n
     assert "unsafe" not in proposal.policy
     assert any("the nonce of csp_nonce()" in told for told in proposal.advice)
     assert not kept.to("/.well-known/shipworthy/csp")
+
+
+def service_with_a_login(provider):
+    """A page that opens a login in a popup, and where the popup comes back to; and some data."""
+    app = FastAPI()
+
+    @app.get("/start")
+    def start(request: Request):
+        back = f"{request.url.scheme}://{request.url.netloc}/callback"
+        return HTMLResponse(f"<script>open('{provider}/login?back={back}')</script>")
+
+    @app.get("/callback")
+    def callback():
+        return HTMLResponse(
+            "<script>fetch('/told/' + (opener ? 'opener-kept' : 'opener-lost'))</script>"
+        )
+
+    @app.get("/data")
+    def data():
+        return {}
+
+    @app.get("/told/{what}")
+    def told(what: str):
+        return what
+
+    return app
+
+
+def test_what_waits_for_a_setting_would_break_pages(debian, tmp_path):
+    """By default a login in a popup finds its opener, and others may fetch without CORS; with the
+    mildest of the headers that wait for a setting, neither."""
+    program = debian("chromium", "chromium")
+    lenient, careful, elsewhere = listening(), listening(), listening()
+    at, strict, other = (
+        f"http://localhost:{lenient.getsockname()[1]}",
+        f"http://localhost:{careful.getsockname()[1]}",
+        f"http://127.0.0.1:{elsewhere.getsockname()[1]}",
+    )
+    foreign = FastAPI(openapi_url=None)
+
+    @foreign.get("/login")
+    def login(back: str):
+        return HTMLResponse(f"<script>location = '{back}'</script>")
+
+    @foreign.get("/")
+    def opens():
+        return HTMLResponse(
+            f"<script>for (const at of ['{at}', '{strict}']) {{ open(at + '/start');"
+            "fetch(at + '/data', {mode: 'no-cors'}).then(() => 'fetched', () => 'not-fetched')"
+            ".then(told => new Image().src = at + '/told/' + told) }</script>"
+        )
+
+    by_default, set_apart = Seen(), Seen()
+    with (
+        serving(watched(hardened(service_with_a_login(other), tmp_path), by_default), lenient),
+        serving(
+            watched(
+                hardened(
+                    service_with_a_login(other),
+                    tmp_path,
+                    SHIPWORTHY_HEADERS__OPENER="same-origin-allow-popups",
+                    SHIPWORTHY_HEADERS__RESOURCES="same-site",
+                ),
+                set_apart,
+            ),
+            careful,
+        ),
+        serving(foreign, elsewhere),
+        chromium(program, tmp_path, f"{other}/", "--disable-popup-blocking"),
+    ):
+        until(lambda: by_default.to("/told/opener-kept") and by_default.to("/told/fetched"))
+        until(lambda: set_apart.to("/told/opener-lost") and set_apart.to("/told/not-fetched"))
