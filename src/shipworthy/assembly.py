@@ -132,6 +132,11 @@ from shipworthy.web import (
     unsealed,
 )
 
+# A remark under every server but ours, and under ours where it is switched off.
+NO_PROTOCOL_GUARD: Final = (
+    "no guard of ours stands before the requests: who sends or reads slowly is bounded by the "
+    "server or a proxy in front, if they do it; see the page of the protocol guard"
+)
 # Set in a scope by the outermost `Hardened`: it is the one that guards. A lifespan gets its hull.
 _GUARDED: Final = "shipworthy.hull"
 
@@ -217,6 +222,11 @@ class Hardened:
     def registry(self) -> Registry:
         """The metrics of this process."""
         return self._hull.registry
+
+    @property
+    def blocked(self) -> Blocked:
+        """What its guards, and the server's where it is ours, turn away."""
+        return self._hull.blocked
 
     def close_log(self, seconds: float) -> None:
         """Write the access lines that are held, for at most `seconds`, and take no more."""
@@ -611,7 +621,8 @@ class _Hull:
     def remarks(self) -> tuple[str, ...]:
         """Say what is worth a note, a sentence each."""
         unsent = self._export.remarks() if self._export is not None else ()
-        own = (*self._advice, *self._undecided)
+        unguarded = () if self.led else (NO_PROTOCOL_GUARD,)
+        own = (*self._advice, *self._undecided, *unguarded)
         return (*self.counted_twice, *self._traced_twice, *unsent, *own)
 
     def learned_policy(self) -> Mapping[str, Any]:

@@ -9,9 +9,11 @@ from websockets.asyncio.client import connect
 from wire import PATIENCE_SECONDS, App, Client, certified, running, until
 
 from shipworthy import harden
-from shipworthy.events import listen
-from shipworthy.serve.protocol import RequestUnreadable
+from shipworthy.clock import SYSTEM_CLOCK
+from shipworthy.serve.protocol import telling
 from shipworthy.settings import load
+from shipworthy.telemetry import Registry
+from shipworthy.web import Blocked
 
 pytestmark = pytest.mark.anyio
 
@@ -246,24 +248,25 @@ async def test_an_answer_that_promised_keep_alive_before_the_drain_keeps_it() ->
 
 
 @pytest.mark.parametrize(
-    "head",
+    ("status", "head"),
     [
-        b"GET / HTTP/1.1\r\nHost: x\r\nX-Big: " + b"a" * 2**20 + b"\r\n\r\n",
-        b"GET / HTTP/1.1\r\n" + b"X-Many: 1234567890\r\n" * 5000 + b"\r\n",
-        b"GET /" + b"a" * 2**17 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET / HTTP/1.1\r\nX-Never-Ends: " + b"a" * 2**20,
+        (431, b"GET / HTTP/1.1\r\nHost: x\r\nX-Big: " + b"a" * 2**20 + b"\r\n\r\n"),
+        (431, b"GET / HTTP/1.1\r\n" + b"X-Many: 1234567890\r\n" * 5000 + b"\r\n"),
+        (414, b"GET /" + b"a" * 2**17 + b" HTTP/1.1\r\nHost: x\r\n\r\n"),
+        (431, b"GET / HTTP/1.1\r\nX-Never-Ends: " + b"a" * 2**20),
+        (414, b"GET /never-ends" + b"a" * 2**20),
     ],
-    ids=["one header", "many headers", "path", "no end"],
+    ids=["one header", "many headers", "path", "no end", "no end of the path"],
 )
-async def test_a_head_that_is_too_large_is_refused_with_an_id(head: bytes) -> None:
-    """431 in a problem, at the limit and not after all of it; the app is not asked."""
+async def test_a_head_that_is_too_large_is_refused_with_an_id(status: int, head: bytes) -> None:
+    """414 or 431 in a problem, at the limit and not after all of it; the app is not asked."""
     async with running(App()) as (engine, sock):
         client = await Client.to(sock)
         client.writer.write(head)
 
         answer = await client.head()
 
-        assert answer.startswith("http/1.1 431 ")
+        assert answer.startswith(f"http/1.1 {status} ")
         assert "content-type: application/problem+json" in answer
         assert answer.count("x-request-id: ") == 1
         assert await client.ended()
@@ -272,19 +275,18 @@ async def test_a_head_that_is_too_large_is_refused_with_an_id(head: bytes) -> No
 
 
 async def test_what_is_no_http_is_refused_with_an_id() -> None:
-    """400, and the line in the log has the same id."""
-    heard: list[RequestUnreadable] = []
-    stop = listen(heard.append, RequestUnreadable)
-    async with running(App()) as (_, sock):
+    """400, and what is remembered of it has the same id."""
+    blocked = Blocked(Registry(), now=SYSTEM_CLOCK.now)
+    async with running(App(), told=telling(blocked)) as (_, sock):
         client = await Client.to(sock)
         client.writer.write(b"\x16\x03\x01 what is this\r\n\r\n")
 
         answer = await client.head()
 
-    stop()
+    (last,) = blocked.last()
     assert answer.startswith("http/1.1 400 ")
-    assert [fact.status for fact in heard] == [400]
-    assert f"x-request-id: {heard[0].request_id}" in answer
+    assert (last.guard, last.rule, last.client) == ("protocol", "unreadable", "127.0.0.1")
+    assert f"x-request-id: {last.because.split()[-1]}" in answer
 
 
 async def test_a_head_within_the_limit_passes() -> None:

@@ -107,11 +107,11 @@ def certified(directory: Path) -> tuple[tuple[str, str], ssl.SSLContext]:
 
 @asynccontextmanager
 async def running(
-    app: Any, *, tls: tuple[str, str] | None = None, connections_max: int = 0
+    app: Any, *, tls: tuple[str, str] | None = None, connections_max: int = 0, **options: Any
 ) -> AsyncIterator[tuple[UvicornEngine, socket.socket]]:
     (sock,) = listen_tcp("127.0.0.1", 0, backlog=50, option="--port")
     address = sock.dup()
-    engine = UvicornEngine(app, tls=tls, connections_max=connections_max)
+    engine = UvicornEngine(app, tls=tls, connections_max=connections_max, **options)
     await engine.start([sock], {})
     try:
         yield engine, address

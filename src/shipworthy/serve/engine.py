@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import math
 import socket
 import time
 from collections.abc import Sequence, Set as AbstractSet
@@ -18,16 +19,21 @@ import uvicorn
 
 from shipworthy.lifecycle import cancel_outside_commits
 from shipworthy.serve.protocol import (
+    Cancel,
     Census,
+    ConnectionRules,
     Connections,
     LeavingHttpProtocol,
+    Told,
+    cancel_at_once,
     close_websocket,
     end_connection,
+    told_nobody,
 )
 from shipworthy.web import spread_seconds
 
-# A request head that has not ended this long after the listeners closed is given up (L18); its
-# limit while serving belongs to the protocol guard.
+# A request head that has not ended this long after the listeners closed is given up (L18); while
+# serving it has `ConnectionRules.header_seconds`.
 HALF_HEAD_SECONDS = 1.0
 
 
@@ -94,10 +100,10 @@ class ServerEngine(Protocol):
 
 
 class UvicornEngine:
-    """uvicorn's protocols on listeners of ours.
+    """uvicorn's protocols on listeners of ours, and clients held to `rules`.
 
     With more than `connections_max` (0 is no bound) the one that has been quiet for the longest is
-    closed, and where all are being answered, the newest.
+    closed, then the slowest, and where all keep pace, the newest. See `Connections` for the rest.
     """
 
     def __init__(
@@ -107,9 +113,11 @@ class UvicornEngine:
         root_path: str = "",
         keep_alive_seconds: float = 5.0,
         backlog: int = 2048,
-        head_bytes: int = 32 * 1024,
         tls: tuple[str, str] | None = None,
         connections_max: int = 0,
+        rules: ConnectionRules | None = None,
+        told: Told = told_nobody,
+        cancel: Cancel = cancel_at_once,
     ) -> None:
         certificate, key = tls or (None, None)
         self._config = uvicorn.Config(
@@ -126,9 +134,19 @@ class UvicornEngine:
             ssl_certfile=certificate,
             ssl_keyfile=key,
         )
-        self._connections = Connections(head_bytes=head_bytes, connections_max=connections_max)
+        rules = rules or ConnectionRules()
+        self._connections = Connections(
+            rules=rules,
+            keep_alive_seconds=keep_alive_seconds,
+            connections_max=connections_max,
+            told=told,
+            cancel=cancel,
+        )
+        self._look_seconds = rules.look_seconds
+        shaking = {"ssl_handshake_timeout": rules.header_seconds}
+        self._shaking = shaking if tls and rules.header_seconds < math.inf else {}
         self._listening: list[tuple[asyncio.Server, socket.socket]] = []
-        self._date: asyncio.TimerHandle | None = None
+        self._ticking: asyncio.TimerHandle | None = None
         self._taking: set[asyncio.Task[Any]] = set()
         self._told: set[Any] = set()
         self._handshake = {"ssl_handshake_timeout": HALF_HEAD_SECONDS} if tls else {}
@@ -150,6 +168,7 @@ class UvicornEngine:
                 sock=sock.dup(),
                 ssl=self._config.ssl,
                 backlog=self._config.backlog,
+                **self._shaking,
             )
             self._listening.append((server, sock))
 
@@ -163,11 +182,15 @@ class UvicornEngine:
         return LeavingHttpProtocol(self._config, self._connections, self._state)
 
     def _tick(self) -> None:
-        """Keep the Date header within its one second of truth (RFC 9110, 6.6.1)."""
+        """Keep the Date header within its second of truth (RFC 9110, 6.6.1); look at clients.
+
+        The one timer of all connections, so that none costs a request anything.
+        """
         loop = asyncio.get_running_loop()
         date = formatdate(time.time(), usegmt=True).encode()
         self._connections.default_headers = [(b"date", date), *self._config.encoded_headers]
-        self._date = loop.call_later(1.0, self._tick)
+        self._ticking = loop.call_later(self._look_seconds, self._tick)
+        self._connections.look(loop.time())
 
     def census(self, *, fresh_seconds: float = 0.0) -> Census:
         """Count the open connections."""
@@ -270,8 +293,8 @@ class UvicornEngine:
 
     async def close(self) -> None:
         """Close every connection that is left."""
-        if self._date is not None:
-            self._date.cancel()
+        if self._ticking is not None:
+            self._ticking.cancel()
         for server, sock in self._listening:
             server.close()
             sock.close()

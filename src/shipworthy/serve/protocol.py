@@ -1,4 +1,7 @@
-"""uvicorn's HTTP protocol, taught to leave: answer, then close; never cut who may be asking.
+"""uvicorn's HTTP protocol, taught to leave, and to end what a client only holds.
+
+It answers, then closes, and never cuts who may be asking. What is refused is decided in `heads` and
+`pace`; here stands who is asked, when, and what becomes of the connection.
 
 The methods overridden and the attributes read (`cycle.keep_alive`, `cycle.response_complete`,
 `server_state`) are uvicorn's internals; `tests/serve/test_engine.py` is the contract that a new
@@ -7,10 +10,13 @@ uvicorn must pass before the pinned range is widened.
 
 import asyncio
 import math
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
+from heapq import nsmallest
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from typing_extensions import override
@@ -19,50 +25,176 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from shipworthy.context import RequestRecord
-from shipworthy.events import Event, Severity, emit, event
-from shipworthy.web import new_ids, problem
+from shipworthy.serve.heads import HeadRule, Refusal, handshake_refusal, target_refusal
+from shipworthy.serve.pace import Pace, PaceRule
+from shipworthy.serve.protocol_settings import ProtocolSettings
+from shipworthy.serve.sockets import bytes_taken, is_local, network_of
+from shipworthy.web import Blocked, new_ids, problem
 
 # The most that one read from a socket brings (asyncio's; uvloop's is smaller).
 RECEIVED_AT_ONCE = 256 * 1024
 LINGER_SECONDS = 1.0
 
 
-@event(severity=Severity.WARNING)
-class RequestUnreadable(Event):
-    """A client sent what is no HTTP request, or a head that is too large."""
+# What the size, a CRLF and another one around a chunk may take without being counted.
+CHUNK_FRAME_BYTES = 20
+# How many requests may wait behind the one that is answered; those who do that at all send some ten.
+PIPELINED_MAX = 100
+# How often clients are looked at, where no deadline is shorter than some seconds.
+LOOK_SECONDS = 1.0
+# Of a full house this part is asked to leave at once, so that not each newcomer is a search.
+_ROOM_PART = 64
+# What the transport has handed on at the least when it says that there is room again.
+_DRAINED_BYTES = 32 * 1024
+# Behind the request's own words, for what is known by its name in `/api` and in the metrics.
+RULES: Final = (
+    "body-rate",
+    "chunks",
+    "connections",
+    "connections-per-client",
+    "framing",
+    "head-bytes",
+    "head-count",
+    "header-deadline",
+    "host",
+    "pipeline",
+    "unreadable",
+    "url",
+    "version",
+    "write-stall",
+)
 
-    request_id: str
-    client: str
-    status: int
 
-
-class HeadTooLarge(Exception):
+class Refused(Exception):
     """Stops the parser; never leaves the connection."""
 
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.rule)
+        self.refusal = refusal
 
-def unreadable(status: int, detail: str, request_id: str) -> bytes:
-    """Return a whole answer to a request of which nothing can be known."""
-    body = problem(status, detail, record=RequestRecord(request_id, request_id, "", ""))
-    phrase = HTTPStatus(status).phrase
+
+def refusing(refusal: Refusal, request_id: str) -> bytes:
+    """Return a whole answer to a request that no application hears of."""
+    record = RequestRecord(request_id, request_id, "", "")
+    body = problem(refusal.status, refusal.detail, record=record)
+    phrase = HTTPStatus(refusal.status).phrase
     return (
-        f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/problem+json\r\n"
+        f"HTTP/1.1 {refusal.status} {phrase}\r\ncontent-type: application/problem+json\r\n"
         f"content-length: {len(body)}\r\nx-request-id: {request_id}\r\nconnection: close\r\n\r\n"
     ).encode() + body
 
 
-class Connections(ServerState):
-    """The connections of one worker: what they are doing, and whether the worker is leaving."""
+UNBOUNDED: Final = PaceRule(grace_seconds=math.inf, bytes_per_second=1.0)
 
-    def __init__(self, *, head_bytes: int, connections_max: int = 0) -> None:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionRules:
+    """What clients may do on their connections; the defaults are those of the settings."""
+
+    head: HeadRule = field(default_factory=HeadRule)
+    header_seconds: float = 10.0
+    body: PaceRule = field(
+        default_factory=lambda: PaceRule(grace_seconds=10.0, bytes_per_second=500.0)
+    )
+    write: PaceRule = field(
+        default_factory=lambda: PaceRule(grace_seconds=20.0, bytes_per_second=500.0)
+    )
+    connections_per_client: float = math.inf
+
+    @classmethod
+    def of(cls, settings: ProtocolSettings, *, head_bytes: int) -> "ConnectionRules":
+        """Return what the settings say; switched off, no more than the largest head is left."""
+        if settings.mode == "off":
+            return cls(
+                head=HeadRule(
+                    head_bytes=head_bytes, head_count=math.inf, url_bytes=math.inf, strict=False
+                ),
+                header_seconds=math.inf,
+                body=UNBOUNDED,
+                write=UNBOUNDED,
+            )
+        per_second = settings.bytes_per_second
+        return cls(
+            head=HeadRule(
+                head_bytes=head_bytes, head_count=settings.head_count, url_bytes=settings.url_bytes
+            ),
+            header_seconds=settings.header_seconds,
+            body=PaceRule(
+                grace_seconds=settings.body_grace_seconds, bytes_per_second=per_second
+            ),
+            write=PaceRule(
+                grace_seconds=settings.write_stall_seconds, bytes_per_second=per_second
+            ),
+            connections_per_client=settings.connections_per_client or math.inf,
+        )
+
+    @property
+    def look_seconds(self) -> float:
+        """How often clients are looked at: often enough for the shortest deadline."""
+        grace_seconds = min(
+            self.header_seconds, self.body.grace_seconds, self.write.grace_seconds
+        )
+        return min(LOOK_SECONDS, grace_seconds / 4)
+
+Told = Callable[[str, str, str], None]
+Cancel = Callable[["asyncio.Task[Any]"], bool]
+
+
+def telling(blocked: Blocked) -> Told:
+    """Return what counts and states a refusal as those of other guards are."""
+    for rule in RULES:
+        blocked.expect("protocol", rule, "enforce")
+
+    def told(rule: str, because: str, client: str) -> None:
+        blocked.tell("protocol", rule, "enforce", because, client=client, route="")
+
+    return told
+
+
+def told_nobody(_rule: str, _because: str, _client: str) -> None:
+    """Where nobody counts."""
+
+
+def cancel_at_once(task: "asyncio.Task[Any]") -> bool:
+    """Cancel, where nothing is known that must not be cut."""
+    task.cancel()
+    return True
+
+
+class Connections(ServerState):
+    """The connections of one worker: what they are doing, and whether the worker is leaving.
+
+    `told` hears of each refusal: its rule, why, and the client. `cancel` ends the task of a request
+    whose client is given up, and says False while it must not: it is asked again. `shared` says of
+    an address that it stands for many clients.
+    """
+
+    def __init__(
+        self,
+        *,
+        rules: ConnectionRules,
+        keep_alive_seconds: float = 5.0,
+        connections_max: int = 0,
+        told: Told = told_nobody,
+        cancel: Cancel = cancel_at_once,
+        shared: Callable[[str], bool] = is_local,
+    ) -> None:
         super().__init__()
+        self.rules = rules
+        self.keep_alive_seconds = keep_alive_seconds
         self.connections_max = connections_max
+        self.told = told
+        self.shared = shared
         self.leaving = False
         self.last_request_at = 0.0
-        self.head_bytes = head_bytes
         self.shaking = 0  # TLS handshakes of connections that were taken over from the kernel
         # When connections were accepted whose TLS handshake is not over. Of one that fails nobody
         # tells us, but then nothing else refers to it.
         self.accepted: WeakKeyDictionary[LeavingHttpProtocol, float] = WeakKeyDictionary()
+        # How many each client has, where that is limited.
+        self.clients: Counter[str] = Counter()
+        self._cancel = cancel
+        self._given_up: set[asyncio.Task[Any]] = set()
 
     def census(self, *, fresh_since: float = math.inf, shaking_since: float = math.inf) -> "Census":
         """Count the open connections by what they are doing; takes microseconds per connection.
@@ -84,22 +216,41 @@ class Connections(ServerState):
                 idle += 1
         return Census(idle=idle, fresh=fresh, asking=asking, busy=busy, upgraded=upgraded)
 
+    def look(self, now: float) -> None:
+        """End the connections whose clients have used up their time; a microsecond for each."""
+        for connection in list(self.connections):
+            if isinstance(connection, LeavingHttpProtocol):
+                connection.look(now)
+        self._given_up = {task for task in self._given_up if not self._cancel(task)}
+
+    def give_up(self, task: "asyncio.Task[Any]") -> None:
+        """Cancel the task of a request whose client is gone; later, where it must not be now."""
+        if not task.done() and not self._cancel(task):
+            self._given_up.add(task)
+
     def make_room(self, newest: "LeavingHttpProtocol") -> None:
-        """Close a connection when `newest` is one too many: who asks comes before who is quiet."""
-        if not self.connections_max:
+        """Close connections when `newest` is one too many: who asks comes before who is quiet.
+
+        After those who ask nothing come those for whom an answer waits, or is waited with, and who
+        are behind their time: the slowest first. Who is at work, or brings what he should, stays.
+        """
+        if not self.connections_max or len(self.connections) <= self.connections_max:
             return
         there = [c for c in self.connections if not c.transport.is_closing()]
-        if len(there) <= self.connections_max:
+        too_many = len(there) - self.connections_max
+        if too_many <= 0:
             return
-        quiet = [
-            connection
-            for connection in there
+        others = [
+            (standing, number, connection)
+            for number, connection in enumerate(there)
             if isinstance(connection, LeavingHttpProtocol)
             and connection is not newest
-            and not connection.answering
+            and (standing := connection.standing) is not None
         ]
-        longest = min(quiet, key=lambda connection: connection.quiet_since, default=newest)
-        longest.transport.abort()
+        for _, _, connection in nsmallest(too_many + self.connections_max // _ROOM_PART, others):
+            connection.leave_room()
+        if not others:
+            newest.leave_room()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,21 +390,70 @@ class LeavingHttpProtocol(HttpToolsProtocol):
         self.asking = False
         self.asking_since = 0.0
         self.idle_since = self.loop.time()
-        self._head_bytes = 0
+        # Whether the body of the last request has not ended; also once that is answered.
+        self.receiving = False
+        self._asked_bytes = 0
         self._received_bytes = 0
+        # What came with a body and is none of it: chunk extensions and trailers.
+        self._extra_bytes = 0
         self._refused = False
+        # What there is to say once the answers before it are given; nothing is heard any more.
+        self._last_word = b""
+        self._stopped_by: Refusal | None = None
+        # The last request that was handed to the application, with its task.
+        self._answered_now: RequestResponseCycle | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._receiving_pace: Pace | None = None
+        self._sending_pace: Pace | None = None
+        self._unsent_bytes = 0
+        self._drained_bytes = 0
+        self._network = ""
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         # Over TLS, this is when the handshake is over.
-        self.server_state.accepted.pop(self, None)
+        state = self.server_state
+        state.accepted.pop(self, None)
         super().connection_made(transport)
-        self.server_state.make_room(self)
+        state.make_room(self)
+        if state.rules.connections_per_client < math.inf:
+            self._count_client()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._network:
+            clients = self.server_state.clients
+            clients[self._network] -= 1
+            if not clients[self._network]:
+                del clients[self._network]
+
+    def _count_client(self) -> None:
+        state, address = self.server_state, self.client[0] if self.client else ""
+        if not address or state.shared(address):
+            return
+        self._network = network_of(address)
+        state.clients[self._network] += 1
+        most = state.rules.connections_per_client
+        if state.clients[self._network] > most:
+            detail = f"an address may have {most} connections at a time"
+            self.turn_away(Refusal("connections-per-client", 429, detail))
 
     @property
-    def quiet_since(self) -> float:
-        """Since when nothing whole was heard on a connection that is not being answered."""
-        return self.asking_since if self.asking else self.idle_since
+    def standing(self) -> tuple[int, float] | None:
+        """Where it stands among those that make room, the lowest first; None for who need not."""
+        if not self.answering:
+            # Since when nothing whole was heard of it.
+            return (0, self.asking_since if self.asking else self.idle_since)
+        paces = [p for p in (self._receiving_pace, self._sending_pace) if p is not None and p.behind]
+        return (1, min(pace.left_seconds for pace in paces)) if paces else None
+
+    def leave_room(self) -> None:
+        """End at once, for the sake of others."""
+        if self.asking or self.answering:
+            state = self.server_state
+            self._tell("connections", f"there are {state.connections_max} connections already")
+        self._abort()
 
     @property
     def answering(self) -> bool:
@@ -271,51 +471,174 @@ class LeavingHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self.asking = True
         self.asking_since = self.loop.time()
-        self._head_bytes = 0
+        self._asked_bytes = 0
         super().on_message_begin()
 
     @override
-    def on_url(self, url: bytes) -> None:
-        self._count(len(url))
-        super().on_url(url)
+    def on_body(self, body: bytes) -> None:
+        self._extra_bytes -= len(body)
+        super().on_body(body)
+
+    def on_chunk_header(self) -> None:
+        """Hear that the size of a chunk has been read, with what stands behind it."""
+        self._extra_bytes -= CHUNK_FRAME_BYTES
 
     @override
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value))
-        super().on_header(name, value)
-
-    def _count(self, head_bytes: int) -> None:
-        self._head_bytes += head_bytes
-        if self._head_bytes > self.server_state.head_bytes:
-            # Ends the parsing; uvicorn then calls send_400_response.
-            raise HeadTooLarge
+    def on_message_complete(self) -> None:
+        self.receiving = False
+        self._receiving_pace = None
+        super().on_message_complete()
 
     @override
     def data_received(self, data: bytes) -> None:
-        if self._refused:
+        if self._refused or self._last_word:
             return
-        super().data_received(data)
-        # A header that never ends reaches no callback of the parser.
-        if self.asking and not self.transport.is_closing():
+        # Of what begins in the middle of this, a head or a body, the beginning is not counted.
+        if self.asking:
+            self._asked_bytes += len(data)
+        elif self.receiving:
             self._received_bytes += len(data)
-            if self._received_bytes > self.server_state.head_bytes + RECEIVED_AT_ONCE:
-                self._head_bytes = self._received_bytes
-                self.send_400_response("")
+            self._extra_bytes += len(data)
+        super().data_received(data)
+        if self.asking:
+            self._look_at_half_head()
+        elif self.receiving:
+            self._look_at_extras()
+
+    def _look_at_half_head(self) -> None:
+        # A header that never ends reaches no callback of the parser.
+        rule = self.server_state.rules.head
+        if self._asked_bytes > rule.head_bytes and not self.transport.is_closing():
+            long = len(self.url) > rule.url_bytes
+            self.turn_away(rule.too_long(self.url) if long else rule.too_large())
+
+    def _look_at_extras(self) -> None:
+        self._extra_bytes = max(0, self._extra_bytes)
+        most = self.server_state.rules.head.head_bytes
+        if self._extra_bytes > most and not self.transport.is_closing():
+            detail = f"chunk extensions and trailers may have {most:,} bytes"
+            self.turn_away(Refusal("chunks", 400, detail))
 
     @override
     def send_400_response(self, msg: str) -> None:
-        """Refuse what cannot be parsed, and a head that is too large, in our words; then close."""
-        limit = self.server_state.head_bytes
-        if self._head_bytes > limit:
-            status, detail = 431, f"the head of a request may have {limit} bytes"
-        else:
-            status, detail = 400, "this is no HTTP request"
+        """Refuse what the parser could not read, and what stopped it, in our words."""
+        self.turn_away(self._stopped_by or Refusal("unreadable", 400, "this is no HTTP request"))
+
+    def turn_away(self, refusal: Refusal) -> None:
+        """Refuse what is being received, and end the connection: with an answer, if one can be.
+
+        One cannot where half of another is on its way, and must wait for those before it.
+        """
+        if self._refused or self._last_word or self.transport.is_closing():
+            return
+        cycle: RequestResponseCycle | None = self.cycle
+        waiting = self.pipeline
+        if self.receiving and cycle is not None and not cycle.response_complete:
+            if waiting and waiting[0][0] is cycle:
+                waiting.popleft()
+                cycle = waiting[0][0] if waiting else self._answered_now
+            elif cycle.response_started:
+                self._tell(refusal.rule, refusal.detail)
+                self._abort()
+                return
+            else:
+                self._give_up(cycle)
+                cycle = None
         self.asking = False
         request_id, _ = new_ids()
-        client = self.client[0] if self.client else ""
-        emit(RequestUnreadable, request_id=request_id, client=client, status=status)
-        self.transport.write(unreadable(status, detail, request_id))
-        self.linger()
+        self._tell(refusal.rule, f"{refusal.detail}; answered {refusal.status} to {request_id}")
+        answer = refusing(refusal, request_id)
+        if self.receiving and cycle is not None and cycle.response_complete:
+            self.linger()  # its request was answered before it had come
+        elif cycle is not None and not cycle.response_complete:
+            self._last_word = answer
+            self.flow.pause_reading()
+        else:
+            self.transport.write(answer)
+            self.linger()
+
+    def _tell(self, rule: str, because: str) -> None:
+        self.server_state.told(rule, because, self.client[0] if self.client else "")
+
+    def _give_up(self, cycle: RequestResponseCycle) -> None:
+        """End the work for an answer that nobody will have: as if the client had left, and now."""
+        cycle.disconnected = True
+        cycle.message_event.set()
+        self.flow.resume_writing()
+        if self._task is not None:
+            self.server_state.give_up(self._task)
+
+    def _abort(self) -> None:
+        """End the connection at once, and the work for it."""
+        self.pipeline.clear()
+        cycle: RequestResponseCycle | None = self._answered_now
+        if cycle is not None and not cycle.response_complete:
+            self._give_up(cycle)
+        self.transport.abort()
+
+    def look(self, now: float) -> None:
+        """End the connection if its client has used up its time."""
+        rules = self.server_state.rules
+        unsent_bytes = self.transport.get_write_buffer_size()
+        if unsent_bytes:
+            if not self._takes(unsent_bytes, now, rules.write):
+                self._tell("write-stall", f"{unsent_bytes:,} bytes of an answer wait for the client")
+                self._abort()
+                return
+        else:
+            self._sending_pace = None
+            self._unsent_bytes = 0
+        if self._refused or self._last_word or self.transport.is_closing():
+            return
+        if self.asking:
+            # Not while an answer is made: until it is given we may not be reading.
+            since = max(self.asking_since, self.idle_since)
+            if now - since > rules.header_seconds and not self.answering:
+                detail = f"no head of a request within {rules.header_seconds:g} s"
+                self.turn_away(Refusal("header-deadline", 408, detail))
+        elif self.receiving:
+            if self._brings(now, rules.body):
+                pass
+            elif self.cycle.response_complete:
+                # Nobody waits for the rest: it was answered before it had come.
+                self.linger()
+            else:
+                detail = f"the body came more slowly than {rules.body.bytes_per_second:g} bytes/s"
+                self.turn_away(Refusal("body-rate", 408, detail))
+        elif not self.answering:
+            # Who was answered has a timer of uvicorn's, which a line end between requests stops.
+            seconds = rules.header_seconds
+            if self._answered_now is not None:
+                seconds = self.server_state.keep_alive_seconds + LOOK_SECONDS
+            if now - self.idle_since > seconds:
+                self.transport.close()
+
+    def _brings(self, now: float, rule: PaceRule) -> bool:
+        """Whether the client brings its body as fast as it must, where we wait for it."""
+        pace, cycle = self._receiving_pace, self.cycle
+        if pace is None:
+            self._receiving_pace = Pace(rule, now, self._received_bytes)
+            return True
+        waited_for = not self.flow.read_paused and not cycle.waiting_for_100_continue
+        return pace.look(now, self._received_bytes, waited_for=waited_for)
+
+    def _takes(self, unsent_bytes: int, now: float, rule: PaceRule) -> bool:
+        """Whether the client takes its answer as fast as it must."""
+        taken_bytes = bytes_taken(self.transport.get_extra_info("socket"))
+        if taken_bytes is None:
+            # What left the process is less than what the client has, and known.
+            self._drained_bytes += max(0, self._unsent_bytes - unsent_bytes)
+            taken_bytes, self._unsent_bytes = self._drained_bytes, unsent_bytes
+        pace = self._sending_pace
+        if pace is None:
+            self._sending_pace = Pace(rule, now, taken_bytes)
+            return True
+        return pace.look(now, taken_bytes)
+
+    @override
+    def resume_writing(self) -> None:
+        self._drained_bytes += _DRAINED_BYTES
+        super().resume_writing()
 
     def linger(self) -> None:
         """Close after the answer, though the request has not ended.
@@ -339,19 +662,59 @@ class LeavingHttpProtocol(HttpToolsProtocol):
     @override
     def on_response_complete(self) -> None:
         self.idle_since = self.loop.time()
+        was_last = not self.pipeline
         super().on_response_complete()
+        if self._last_word and was_last and not self.transport.is_closing():
+            self.transport.write(self._last_word)
+            self.linger()
 
     @override
     def on_headers_complete(self) -> None:
+        refusal = self._judge()
+        if refusal is not None:
+            # Ends the parsing; uvicorn then calls send_400_response.
+            self._stopped_by = refusal
+            raise Refused(refusal)
         self.asking = False
-        self._received_bytes = 0
+        self.receiving = True
+        self._extra_bytes = 0
         self.server_state.last_request_at = self.asking_since
         super().on_headers_complete()
+        if not (self.parser.should_upgrade() and self._should_upgrade()):
+            # Trailers come as headers do, and are none (RFC 9112, 7.1.2): they end up here.
+            self.headers = []
         cycle: RequestResponseCycle | None = self.cycle  # None when the first one is a websocket
         if cycle is not None:
             cycle.on_response = partial(self._on_answered, cycle)
         if self.server_state.leaving:
             self.leave()
+
+    def _judge(self) -> Refusal | None:
+        """Return why the head that has been read is refused, if it is."""
+        rule = self.server_state.rules.head
+        url, headers = self.url, self.headers
+        refusal = rule.refusal(self.parser.get_http_version(), url, headers)
+        if refusal is not None or not rule.strict:
+            return refusal
+        if url[:1] != b"/" or b"#" in url:
+            refusal = target_refusal(self.parser.get_method(), url, headers)
+        elif len(self.pipeline) >= PIPELINED_MAX:
+            refusal = Refusal("pipeline", 429, f"{PIPELINED_MAX} requests wait to be answered")
+        elif self.parser.should_upgrade() and self._should_upgrade():
+            refusal = handshake_refusal(headers)
+        return refusal
+
+    @override
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        # As uvicorn does it, but for a setting that we have not, and the task is kept.
+        task = self.loop.create_task(cycle.run_asgi(app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+        self._task, self._answered_now = task, cycle
+
+    @override
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: any client could fill the log, and the request is answered as it is."""
 
     def _on_answered(self, cycle: RequestResponseCycle) -> None:
         """Keep what a whole answer has promised, whatever the application raises after it.

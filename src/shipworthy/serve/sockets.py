@@ -4,9 +4,13 @@ import errno
 import os
 import socket
 import stat
+import struct
+import sys
 from contextlib import suppress
+from functools import lru_cache
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from shipworthy.errors import PortTaken, StartFailed
 
@@ -121,3 +125,42 @@ def address_of(sock: socket.socket, *, tls: bool = False) -> str:
     host, port = sock.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     return f"{'https' if tls else 'http'}://{shown}:{port}"
+
+
+# Where Linux keeps `tcpi_bytes_acked` in what it tells of a connection, since 4.1.
+_ACKED: Final = struct.Struct("=120xQ")
+
+
+def bytes_taken(sock: Any) -> int | None:
+    """Return how much of what was sent the other machine has; None where nobody knows.
+
+    That is not what its program has read, but it takes no more when that does not read.
+    """
+    if sys.platform != "linux" or sock is None or sock.family == socket.AF_UNIX:
+        return None
+    try:
+        told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED.size)
+    except OSError:
+        return None
+    return int(_ACKED.unpack(told)[0]) if len(told) == _ACKED.size else None
+
+
+@lru_cache(4096)
+def network_of(address: str) -> str:
+    """Return what counts as one client: an IPv4 address, and of IPv6 the /64 around it."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, IPv6Address):
+        mapped = found.ipv4_mapped
+        return str(mapped or IPv6Network((int(found) >> 64 << 64, 64)))
+    return str(found)
+
+
+def is_local(address: str) -> bool:
+    """Say whether an address is of this machine, where proxies stand."""
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return False

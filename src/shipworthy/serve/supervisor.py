@@ -66,6 +66,7 @@ from shipworthy.serve import judge
 from shipworthy.serve.channel import Channel
 from shipworthy.serve.counts import Counts
 from shipworthy.serve.engine import UvicornEngine
+from shipworthy.serve.protocol import telling
 from shipworthy.serve.judge import WorkerSeen
 from shipworthy.serve.metrics import ENDS, WORKERS, workers_by_state
 from shipworthy.serve.order import Order
@@ -90,6 +91,7 @@ from shipworthy.serve.supervision import (
 from shipworthy.serve.systemd import Notifier, NotifyFacts
 from shipworthy.settings import Loaded
 from shipworthy.telemetry import Memory, MetricsSettings, Registry, Snapshot, process_metrics
+from shipworthy.web import Blocked
 
 TICK_SECONDS = 0.1
 # Every exchange with a worker is over within 1 s, including what the supervisor adds to it.
@@ -364,6 +366,7 @@ class Supervisor:
                 ),
             ),
             connections_max=operations_connections_max(),
+            told=telling(Blocked(self._registry, now=SYSTEM_CLOCK.now)),
         )
         await operations.start(self._operations_sockets, {})
         heard = {Signal.SIGTERM: self._signalled, Signal.SIGINT: self._signalled}

@@ -12,6 +12,7 @@ import gc
 import logging
 import math
 import os
+import resource
 import socket
 import sys
 import threading
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 from shipworthy import db, outbound
-from shipworthy.assembly import Hardened, harden
+from shipworthy.assembly import NO_PROTOCOL_GUARD, Hardened, harden
 from shipworthy.audit import AuditSettings, bind_engines
 from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.context import request_in
@@ -68,7 +69,8 @@ from shipworthy.serve.counts import segment_name
 from shipworthy.serve.engine import ServerEngine, UvicornEngine
 from shipworthy.serve.order import Order
 from shipworthy.serve.preload import await_call, libraries_loaded
-from shipworthy.serve.protocol import Census
+from shipworthy.serve.protocol import Census, ConnectionRules, telling
+from shipworthy.serve.protocol_settings import ProtocolSettings
 from shipworthy.serve.settings import ServeSettings
 from shipworthy.serve.supervision import Word
 from shipworthy.serve.survey import survey
@@ -103,6 +105,9 @@ STOP_SLACK_SECONDS = 0.5
 SHOWN_REQUESTS = 20
 SHOWN_WORKS = 20
 NAMED_CANCELLED = 1000
+# Pipes, logs, files, and connections to databases that are not there yet when this is counted.
+DESCRIPTORS_OF_ITS_OWN = 64
+CONNECTIONS_LEAST = 16
 
 
 @event(severity=Severity.WARNING)
@@ -321,9 +326,13 @@ class Worker:
             root_path=serve.root_path,
             keep_alive_seconds=serve.keep_alive_seconds,
             backlog=serve.backlog,
-            head_bytes=serve.head_bytes,
             tls=(serve.tls_cert, serve.tls_key) if serve.tls_cert else None,
+            connections_max=_connections_max(settings),
+            rules=ConnectionRules.of(settings.of(ProtocolSettings), head_bytes=serve.head_bytes),
+            told=telling(hardened.blocked),
+            cancel=hardened.in_flight.give_up,
         )
+        self._unguarded = settings.of(ProtocolSettings).mode == "off"
         self._channel: Channel
         self._told = asyncio.Event()
         self._by_hand = ByHand()
@@ -760,9 +769,23 @@ class Worker:
             | {
                 "databases": pool_numbers(),
                 "resources": self._resources.described(),
-                "remarks": self._hardened.remarks,
+                "remarks": (
+                    *self._hardened.remarks,
+                    *((NO_PROTOCOL_GUARD,) if self._unguarded else ()),
+                ),
             },
         }
+
+
+def _connections_max(settings: Loaded) -> int:
+    """Return how many connections a worker keeps: as many as leave it ready, and room to work."""
+    if settings.of(ProtocolSettings).mode == "off":
+        return 0
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return 0
+    share = settings.of(ResourceSettings).descriptors_act_ratio
+    return max(CONNECTIONS_LEAST, int(soft * share) - DESCRIPTORS_OF_ITS_OWN)
 
 
 def _begin_segment(order: Order) -> Segment | None:

@@ -249,12 +249,18 @@ class Call:
         """State that the answer is over; guards are told once, however often this is said."""
         if not self.ended:
             self.ended = True
-            # uvicorn drops in silence what is sent to a client that has left, so an application
-            # that does not listen for it never hears of it; whose `send` this is knows.
-            if getattr(getattr(self._send, "__self__", None), "disconnected", False):
-                self.gone = True
+            self.look_for_client()
             for ended in self._line.ended:
                 ended(self)
+
+    def look_for_client(self) -> None:
+        """Note that the client has left, where the server knows it and the application does not.
+
+        uvicorn drops in silence what is sent to a client that has left, so an application that does
+        not listen for it never hears of it; whose `send` this is knows.
+        """
+        if getattr(getattr(self._send, "__self__", None), "disconnected", False):
+            self.gone = True
 
     def _close_unaccepted(self, message: Message) -> Awaitable[None]:
         """Refuse a handshake as the application asked, in words that can carry headers.

@@ -215,6 +215,7 @@ class Problems:
         """Answer a call whose task was cancelled: by the drain, or by whoever stands around it."""
         if not self._leaving():
             # Who cancels has an answer of their own, or knows that nobody waits for one.
+            call.look_for_client()
             if not call.gone:
                 self._log(call, error, _answered(call))
         elif not call.status:
