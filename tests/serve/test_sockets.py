@@ -1,13 +1,22 @@
 """Listening, and the sentences when that cannot be."""
 
 import socket
+import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from shipworthy.errors import PortTaken, StartFailed
-from shipworthy.serve.sockets import address_of, listen_tcp, listen_unix, remove_unix
+from shipworthy.serve.sockets import (
+    address_of,
+    bytes_taken,
+    is_local,
+    listen_tcp,
+    listen_unix,
+    network_of,
+    remove_unix,
+)
 
 
 def listening(host: str) -> socket.socket:
@@ -132,6 +141,40 @@ def test_a_unix_path_that_cannot_be_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StartFailed, match="cannot listen on"):
         listen_unix(tmp_path / "file" / "app.sock", backlog=5)
+
+
+def test_what_the_other_machine_has_taken_is_known() -> None:
+    """By its kernel; of a Unix socket, and of one that is closed, nobody knows."""
+    with (
+        listening("127.0.0.1") as sock,
+        socket.create_connection(sock.getsockname(), timeout=5) as client,
+    ):
+        client.sendall(b"x" * 1000)
+        give_up = time.monotonic() + 5
+        while (bytes_taken(client) or 0) < 1000:
+            assert time.monotonic() < give_up
+    assert bytes_taken(client) is None
+    assert bytes_taken(None) is None
+    one, other = socket.socketpair()
+    with one, other:
+        assert bytes_taken(one) is None
+
+
+def test_a_client_is_an_address_and_of_ipv6_its_network() -> None:
+    """Whoever has one address of a /64 has all of them."""
+    assert network_of("192.0.2.7") == network_of("::ffff:192.0.2.7") == "192.0.2.7"
+    assert network_of("2001:db8::7") == network_of("2001:db8::8:7") == "2001:db8::/64"
+    assert network_of("nobody") == "nobody"
+
+
+def test_local_is_this_machine() -> None:
+    """Where proxies stand, each of which speaks for many clients."""
+    assert [is_local(address) for address in ("127.0.0.9", "::1", "192.0.2.7", "nobody")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_what_is_accepted_on_is_a_plain_listening_socket() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -12,12 +13,14 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from launch import (
+    BRISK,
     PATIENCE_SECONDS,
     TOKEN,
     TRIALS,
@@ -37,11 +40,18 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from shipworthy import harden
+from shipworthy.assembly import NO_PROTOCOL_GUARD
 from shipworthy.events import listen
 from shipworthy.lifecycle import Phase, commit_fence, start_background
 from shipworthy.serve.channel import Channel
 from shipworthy.serve.supervision import Word
-from shipworthy.serve.worker import RequestsCancelled, Worker, _Looks
+from shipworthy.serve.worker import (
+    CONNECTIONS_LEAST,
+    RequestsCancelled,
+    Worker,
+    _connections_max,
+    _Looks,
+)
 from shipworthy.settings import load
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
@@ -888,3 +898,51 @@ def test_what_an_app_has_that_cannot_be_told_does_not_silence_its_worker(
 
 def _heartbeat_age(service: Service) -> float:
     return float(service.status()["workers"][0]["heartbeat_age_seconds"])
+
+
+def test_clients_that_hold_on_are_refused_and_counted(run: Run) -> None:
+    """The settings reach the connections, and what is refused reaches the metrics and the log."""
+    with run(settings=BRISK + '[protocol]\nheader = "1s"\n') as service:
+        service.until_ready()
+        with service.raw() as slow, service.raw() as bad:
+            slow.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
+            bad.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            answers = [b"".join(iter(partial(one.recv, 65536), b"")) for one in (bad, slow)]
+        service.until(lambda: len(service.events("web.request_blocked")) == 2)
+        count = 'shipworthy_blocked_total{guard="protocol",rule="header-deadline",mode="enforce"} 1'
+        service.until(lambda: count in service.metrics())
+        notes = httpx.get(
+            f"{service.operations}/health", headers={"Authorization": f"Bearer {TOKEN}"}
+        ).json()["notes"]
+
+    assert [answer[:13] for answer in answers] == [b"HTTP/1.1 400 ", b"HTTP/1.1 408 "]
+    assert NO_PROTOCOL_GUARD not in notes
+
+
+def test_a_guard_that_is_switched_off_is_said(run: Run) -> None:
+    """`/health` has it, as it has under a server that is not ours."""
+    with run(settings=BRISK + '[protocol]\nmode = "off"\n') as service:
+        service.until_ready()
+        with service.raw() as two_hosts:
+            two_hosts.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n")
+            answer = two_hosts.recv(65536)
+        notes = httpx.get(
+            f"{service.operations}/health", headers={"Authorization": f"Bearer {TOKEN}"}
+        ).json()["notes"]
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert NO_PROTOCOL_GUARD in notes
+
+
+@pytest.mark.parametrize(
+    ("soft", "most"),
+    [(400, 276), (64, CONNECTIONS_LEAST), (resource.RLIM_INFINITY, 0)],
+)
+def test_a_worker_keeps_as_many_connections_as_leave_it_ready(
+    soft: int, most: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Below the mark at which it is not ready, with room for databases and files."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
+    assert _connections_max(load(environ={}, directory=tmp_path)) == most
+    off = load(environ={"SHIPWORTHY_PROTOCOL__MODE": "off"}, directory=tmp_path)
+    assert _connections_max(off) == 0

@@ -70,6 +70,17 @@ class Client:
     def ask(self, path: str = "/") -> None:
         self.writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
 
+    async def drip(self, piece: bytes, *, every_seconds: float = 0.02) -> bytes:
+        """Send a piece again and again, and return what came until the connection ended."""
+        reading = asyncio.ensure_future(self.rest())
+        while not reading.done():
+            self.writer.write(piece)
+            await asyncio.wait({reading}, timeout=every_seconds)
+        try:
+            return reading.result()
+        except ConnectionError:
+            return b""
+
     async def head(self) -> str:
         """Read one answer and return its head; '' when the connection ended instead."""
         try:
@@ -90,7 +101,7 @@ class Client:
 
     async def close(self) -> None:
         self.writer.close()
-        with suppress(ConnectionError):
+        with suppress(ConnectionError, ssl.SSLError):
             await self.writer.wait_closed()
 
 

@@ -37,6 +37,35 @@ async def test_answers_end_their_connection_while_the_process_leaves(hull, ask):
     assert (after.status, after.body, after.all(b"connection")) == (200, b"fine", [b"close"])
 
 
+async def test_a_call_whose_client_is_given_up_is_cancelled_outside_its_commits(hull, ask):
+    """While a COMMIT is under way it is asked for again; one that is not ours is just cancelled."""
+    began, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def commits(scope, receive, send):
+        with commit_fence():
+            began.set()
+            await goes_on.wait()
+        await asyncio.Event().wait()
+
+    app = hull(commits)
+    asking = asyncio.ensure_future(ask(app))
+    await began.wait()
+    (call,) = app.in_flight.calls
+    stranger = asyncio.ensure_future(asyncio.Event().wait())
+
+    inside = app.in_flight.give_up(call.task)
+    goes_on.set()
+    while not app.in_flight.give_up(call.task):
+        await asyncio.sleep(0.01)
+
+    assert not inside
+    assert app.in_flight.give_up(stranger)
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    with pytest.raises(asyncio.CancelledError):
+        await stranger
+
+
 async def test_http_2_has_no_connection_header(hull, ask):
     """It is forbidden there (RFC 9113, 8.2.2); the server sends GOAWAY."""
     app = hull(fine)

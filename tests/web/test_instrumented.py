@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from starlette_exporter import PrometheusMiddleware
 
+from shipworthy.assembly import NO_PROTOCOL_GUARD
 from shipworthy.web import CountedTwice, counted_twice, makes_spans, traced_twice
 
 
@@ -108,14 +109,14 @@ def test_it_is_said_once_when_the_application_has_started(hull, heard):
     """A middleware may be added until then; the next life of the process says nothing new."""
     app = by_starlette_exporter()
     hardened = hull(app)
-    assert hardened.remarks == ()
+    assert hardened.remarks == (NO_PROTOCOL_GUARD,)
 
     for _ in range(2):
         with TestClient(hardened):
             pass
 
     said = [fact.what for fact in heard if isinstance(fact, CountedTwice)]
-    assert said == list(hardened.remarks)
+    assert [*said, NO_PROTOCOL_GUARD] == list(hardened.remarks)
     assert len(said) == 1
 
 

@@ -11,7 +11,7 @@ import logging
 import math
 import socket
 import time
-from collections.abc import Sequence, Set as AbstractSet
+from collections.abc import Callable, Sequence, Set as AbstractSet
 from email.utils import formatdate
 from typing import Any, Protocol
 
@@ -30,6 +30,7 @@ from shipworthy.serve.protocol import (
     end_connection,
     told_nobody,
 )
+from shipworthy.serve.sockets import is_local
 from shipworthy.web import spread_seconds
 
 # A request head that has not ended this long after the listeners closed is given up (L18); while
@@ -118,6 +119,7 @@ class UvicornEngine:
         rules: ConnectionRules | None = None,
         told: Told = told_nobody,
         cancel: Cancel = cancel_at_once,
+        shared: Callable[[str], bool] = is_local,
     ) -> None:
         certificate, key = tls or (None, None)
         self._config = uvicorn.Config(
@@ -141,6 +143,7 @@ class UvicornEngine:
             connections_max=connections_max,
             told=told,
             cancel=cancel,
+            shared=shared,
         )
         self._look_seconds = rules.look_seconds
         shaking = {"ssl_handshake_timeout": rules.header_seconds}
