@@ -231,8 +231,9 @@ class Connections(ServerState):
     def make_room(self, newest: "LeavingHttpProtocol") -> None:
         """Close connections when `newest` is one too many: who asks comes before who is quiet.
 
-        After those who ask nothing come those for whom an answer waits, or is waited with, and who
-        are behind their time: the slowest first. Who is at work, or brings what he should, stays.
+        After those who ask nothing come those who are behind their time with a body or an answer,
+        the slowest first, and then those of whom that is not known yet. Whose answer is being made,
+        and who keeps pace, stays.
         """
         if not self.connections_max or len(self.connections) <= self.connections_max:
             return
@@ -445,8 +446,11 @@ class LeavingHttpProtocol(HttpToolsProtocol):
         if not self.answering:
             # Since when nothing whole was heard of it.
             return (0, self.asking_since if self.asking else self.idle_since)
-        paces = [p for p in (self._receiving_pace, self._sending_pace) if p is not None and p.behind]
-        return (1, min(pace.left_seconds for pace in paces)) if paces else None
+        paces = [p for p in (self._receiving_pace, self._sending_pace) if p is not None]
+        if not paces and (self.receiving or self.unsent):
+            return (2, self.asking_since)  # it has not been looked at yet
+        behind = [pace.left_seconds for pace in paces if pace.behind]
+        return (1, min(behind)) if behind else None
 
     def leave_room(self) -> None:
         """End at once, for the sake of others."""
