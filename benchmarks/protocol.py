@@ -38,21 +38,26 @@ HEADERS = {
     "Cookie": "theme=dark; session=0123456789abcdef",
     "X-Forwarded-For": "203.0.113.9",
 }
-APP = '''
+APP = """
 async def app(scope, receive, send):
     headers = [(b"content-length", b"4")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"fine"})
-'''
-STOCK = APP + '''
+"""
+STOCK = (
+    APP
+    + """
 import uvicorn
 
 uvicorn.run(
     app, port=PORT, loop="uvloop", http="httptools", lifespan="off", access_log=False,
     log_level="critical",
 )
-'''
-OURS = APP + '''
+"""
+)
+OURS = (
+    APP
+    + """
 import asyncio
 import uvloop
 from shipworthy.serve.engine import UvicornEngine
@@ -67,7 +72,8 @@ async def serve():
     await asyncio.Event().wait()
 
 uvloop.run(serve())
-'''
+"""
+)
 ARMS = {
     "stock uvicorn": STOCK,
     "our engine, guard on": OURS.replace("MODE", "enforce"),
@@ -188,7 +194,9 @@ def main() -> None:
             f"| {median(costs[name]) * 1e6:.1f} us | {ratio(costs[name], costs[stock])} |"
             for name in ARMS
         ),
-        versions=", ".join(f"{each} {version(each)}" for each in ("uvicorn", "uvloop", "httptools")),
+        versions=", ".join(
+            f"{each} {version(each)}" for each in ("uvicorn", "uvloop", "httptools")
+        ),
     )
     print(page)
     if not options.trial:

@@ -26,7 +26,7 @@ COVERS = (
     "evidence/raw_requests.py",
 )
 PATIENCE_SECONDS = 3.0
-APP = '''
+APP = """
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         while True:
@@ -39,7 +39,7 @@ async def app(scope, receive, send):
     headers = [(b"content-length", b"1")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"1"})
-'''
+"""
 UVICORN = ["uvicorn", "read:app", "--no-access-log", "--log-level", "critical"]
 SERVERS = {
     "shipworthy run": ["shipworthy", "run", "read:app", "--ops-port", "0"],

@@ -17,7 +17,6 @@ import http.client
 import json
 import os
 import re
-import resource
 import signal
 import socket
 import subprocess
@@ -28,7 +27,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "evidence" / "results" / "slowhttp.json"
@@ -43,7 +42,7 @@ CONNECTIONS = 600
 SECONDS = 40
 PATIENCE_SECONDS = 5.0
 PATH_LARGE = "/large"
-APP = '''
+APP = """
 SMALL, LARGE = b"fine", b"x" * (256 * 1024)
 
 
@@ -60,7 +59,7 @@ async def app(scope, receive, send):
     headers = [(b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-'''
+"""
 ATTACKS = {
     "-H, slow headers": ["-H", "-i", "3", "-x", "24"],
     "-B, slow bodies": ["-B", "-i", "3", "-s", "8192", "-x", "10"],
@@ -103,7 +102,7 @@ class Asking:
     slowest_seconds: float = 0.0
     _over: threading.Event = field(default_factory=threading.Event)
 
-    def __enter__(self) -> "Asking":
+    def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self._ask)
         self._thread.start()
         return self
@@ -137,29 +136,27 @@ def free_port() -> int:
         return int(chosen.getsockname()[1])
 
 
-def _few_descriptors() -> None:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
-
-
 @contextlib.contextmanager
 def running(words: list[str], port: int, folder: Path, *, few: bool = True) -> Iterator[None]:
     """Start a program in `folder` and wait until it answers; at the end nothing of it is left."""
     paths = [str(folder), os.environ.get("PYTHONPATH", "")]
+    limited = ["prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}", *words]
     process = subprocess.Popen(
-        words,
+        limited if few else words,
         cwd=folder,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=(folder / "stderr.txt").open("ab"),
         start_new_session=True,
-        preexec_fn=_few_descriptors if few else None,
     )
     try:
         give_up = time.monotonic() + 30
         while not answers(port):
             if process.poll() is not None or time.monotonic() > give_up:
-                raise SystemExit(f"{words!r} does not serve:\n{(folder / 'stderr.txt').read_text()}")
+                raise SystemExit(
+                    f"{words!r} does not serve:\n{(folder / 'stderr.txt').read_text()}"
+                )
             time.sleep(0.1)
         yield
     finally:
@@ -217,7 +214,9 @@ def attack(options: list[str], port: int) -> tuple[int, int]:
         *("-p", f"{PATIENCE_SECONDS:.0f}", "-u", f"http://127.0.0.1:{port}{path}"),
     ]
     done = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS * 3, check=False)
-    said = re.findall(r"service available:\S*\s*\S*?(YES|NO)", re.sub(r"\x1b\[[\d;]*m", "", done.stdout))
+    said = re.findall(
+        r"service available:\S*\s*\S*?(YES|NO)", re.sub(r"\x1b\[[\d;]*m", "", done.stdout)
+    )
     return len(said), said.count("NO")
 
 

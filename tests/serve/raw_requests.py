@@ -110,7 +110,9 @@ BAD = {
     "GET *": get(target=b"*"),
     "CONNECT": b"CONNECT shop.example:443 HTTP/1.1\r\nHost: shop.example:443\r\n\r\n",
     "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "TLS to a plain port": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"a" * 40 + b"\r\n\r\n",
+    "TLS to a plain port": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+    + b"a" * 40
+    + b"\r\n\r\n",
     # What has no end.
     "101 headers": get(*(b"X-%d: y\r\n" % number for number in range(100))),
     "a header of 33 KiB": get(b"X: " + b"y" * 33 * 1024 + b"\r\n"),

@@ -414,8 +414,10 @@ def hearing() -> tuple[TOLD, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
-async def test_a_head_that_drips_is_refused_when_its_time_is_over(tmp_path: Path, tls: bool) -> None:
-    """408, whole and with the close, and the rule is told; a silent one is closed without a word."""
+async def test_a_head_that_drips_is_refused_when_its_time_is_over(
+    tmp_path: Path, tls: bool
+) -> None:
+    """408, whole and with the close, and the rule is told; a silent one is closed wordlessly."""
     files, context = certified(tmp_path) if tls else (None, None)
     told, hear = hearing()
     async with running(Reader(), rules=BRIEF, told=hear, tls=files) as (_, sock):
@@ -768,7 +770,9 @@ async def test_in_a_full_house_the_slow_make_room() -> None:
         slow = await Client.to(sock)
         slow.writer.write(POST + b"Content-Length: 99\r\n\r\n")
         await until(lambda: engine.census().busy == 3)
-        await until(lambda: all((c.standing or (0,))[0] == 1 for c in engine._connections.connections))
+        await until(
+            lambda: all((c.standing or (0,))[0] == 1 for c in engine._connections.connections)
+        )
         client = await Client.to(sock)
         client.ask()
 

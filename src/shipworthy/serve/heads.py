@@ -44,29 +44,15 @@ class HeadRule:
         if len(headers) > self.head_count:
             return Refusal("head-count", 431, f"a request may have {self.head_count} headers")
         size_bytes = len(url) + _AROUND_BYTES * len(headers)
-        hosts, length, coding = [], False, None
-        for name, value in headers:
+        judged = []
+        for header in headers:
+            name, value = header
             size_bytes += len(name) + len(value)
             if name in _JUDGED:
-                if name == b"host":
-                    hosts.append(value)
-                elif name == b"content-length":
-                    length = True
-                else:
-                    coding = value if coding is None else b","
+                judged.append(header)
         if size_bytes > self.head_bytes:
             return self.too_large()
-        if not self.strict:
-            return None
-        if version not in ("1.1", "1.0"):
-            return Refusal("version", 505, "this service speaks HTTP/1.1")
-        if len(hosts) != 1 and (hosts or version == "1.1"):
-            return Refusal("host", 400, f"a request has one Host, and this one has {len(hosts)}")
-        if hosts and not _HOST.fullmatch(hosts[0]):
-            return Refusal("host", 400, "the Host of this request names no host")
-        if coding is not None and (refusal := _coded(coding, version, length=length)):
-            return refusal
-        return None
+        return _meaning(version, judged) if self.strict else None
 
     def too_large(self) -> Refusal:
         """Refuse a head for its size."""
@@ -84,15 +70,30 @@ class HeadRule:
         )
 
 
-def _coded(coding: bytes, version: str, *, length: bool) -> Refusal | None:
-    """Judge a request with a Transfer-Encoding."""
-    if length:
+def _meaning(version: str, judged: Headers) -> Refusal | None:
+    """Judge the headers that say whom a request is for and where it ends."""
+    if version not in ("1.1", "1.0"):
+        return Refusal("version", 505, "this service speaks HTTP/1.1")
+    hosts = [value for name, value in judged if name == b"host"]
+    if len(hosts) != 1 and (hosts or version == "1.1"):
+        return Refusal("host", 400, f"a request has one Host, and this one has {len(hosts)}")
+    if hosts and not _HOST.fullmatch(hosts[0]):
+        return Refusal("host", 400, "the Host of this request names no host")
+    return _end(version, judged) if len(judged) > len(hosts) else None
+
+
+def _end(version: str, judged: Headers) -> Refusal | None:
+    """Judge where the body ends; the parser has judged a Content-Length that stands alone."""
+    codings = [value for name, value in judged if name == b"transfer-encoding"]
+    if not codings:
+        return None
+    if any(name == b"content-length" for name, _ in judged):
         return Refusal(
             "framing", 400, "Content-Length and Transfer-Encoding together have two meanings"
         )
     if version == "1.0":
         return Refusal("framing", 400, "HTTP/1.0 knows no Transfer-Encoding")
-    if coding.strip().lower() != b"chunked":
+    if len(codings) > 1 or codings[0].strip().lower() != b"chunked":
         return Refusal("framing", 501, "of transfer codings this service knows chunked alone")
     return None
 
@@ -101,18 +102,21 @@ def target_refusal(method: bytes, url: bytes, headers: Headers) -> Refusal | Non
     """Judge a target that is no path, or has a fragment: None for one with a single meaning."""
     if b"#" in url:
         return Refusal("url", 400, "the target of a request has no fragment")
-    if url.startswith(b"/"):
-        return None
     if method == b"CONNECT":
         return Refusal("url", 501, "this service is no proxy")
-    if url == b"*":
-        if method == b"OPTIONS":
-            return None
-        return Refusal("url", 400, "the target * is for OPTIONS alone")
+    if url.startswith(b"/") or (url == b"*" and method == b"OPTIONS"):
+        return None
+    return _authority(url, headers)
+
+
+def _authority(url: bytes, headers: Headers) -> Refusal | None:
+    """Judge a target that should be a URL: of the host in it and in Host the first counts."""
     scheme, _, rest = url.partition(b"://")
     if scheme.lower() not in (b"http", b"https"):
-        return Refusal("url", 400, "the target of a request is a path or an http URL")
-    authority = _END_OF_AUTHORITY.split(rest, 1)[0].lower()
+        return Refusal(
+            "url", 400, "the target of a request is a path or an http URL; * is for OPTIONS"
+        )
+    authority = _END_OF_AUTHORITY.split(rest, maxsplit=1)[0].lower()
     if not _HOST.fullmatch(authority):
         return Refusal("url", 400, "the target of this request names no host")
     if any(name == b"host" and value.lower() != authority for name, value in headers):

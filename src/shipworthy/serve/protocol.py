@@ -36,9 +36,9 @@ RECEIVED_AT_ONCE = 256 * 1024
 LINGER_SECONDS = 1.0
 
 
-# What the size, a CRLF and another one around a chunk may take without being counted.
+# What the size of a chunk and the two line ends around it may take without being counted.
 CHUNK_FRAME_BYTES = 20
-# How many requests may wait behind the one that is answered; those who do that at all send some ten.
+# How many requests may wait behind the one that is answered; who does that at all sends some ten.
 PIPELINED_MAX = 100
 # How often clients are looked at, where no deadline is shorter than some seconds.
 LOOK_SECONDS = 1.0
@@ -46,7 +46,7 @@ LOOK_SECONDS = 1.0
 _ROOM_PART = 64
 # What the transport has handed on at the least when it says that there is room again.
 _DRAINED_BYTES = 32 * 1024
-# Behind the request's own words, for what is known by its name in `/api` and in the metrics.
+# By what names they are counted; each is on the page of the guard.
 RULES: Final = (
     "body-rate",
     "chunks",
@@ -119,22 +119,17 @@ class ConnectionRules:
                 head_bytes=head_bytes, head_count=settings.head_count, url_bytes=settings.url_bytes
             ),
             header_seconds=settings.header_seconds,
-            body=PaceRule(
-                grace_seconds=settings.body_grace_seconds, bytes_per_second=per_second
-            ),
-            write=PaceRule(
-                grace_seconds=settings.write_stall_seconds, bytes_per_second=per_second
-            ),
+            body=PaceRule(grace_seconds=settings.body_grace_seconds, bytes_per_second=per_second),
+            write=PaceRule(grace_seconds=settings.write_stall_seconds, bytes_per_second=per_second),
             connections_per_client=settings.connections_per_client or math.inf,
         )
 
     @property
     def look_seconds(self) -> float:
         """How often clients are looked at: often enough for the shortest deadline."""
-        grace_seconds = min(
-            self.header_seconds, self.body.grace_seconds, self.write.grace_seconds
-        )
+        grace_seconds = min(self.header_seconds, self.body.grace_seconds, self.write.grace_seconds)
         return min(LOOK_SECONDS, grace_seconds / 4)
+
 
 Told = Callable[[str, str, str], None]
 Cancel = Callable[["asyncio.Task[Any]"], bool]
@@ -586,14 +581,18 @@ class LeavingHttpProtocol(HttpToolsProtocol):
         unsent_bytes = self.transport.get_write_buffer_size()
         if unsent_bytes:
             if not self._takes(unsent_bytes, now, rules.write):
-                self._tell("write-stall", f"{unsent_bytes:,} bytes of an answer wait for the client")
+                self._tell(
+                    "write-stall", f"{unsent_bytes:,} bytes of an answer wait for the client"
+                )
                 self._abort()
                 return
         else:
             self._sending_pace = None
             self._unsent_bytes = 0
-        if self._refused or self._last_word or self.transport.is_closing():
-            return
+        if not (self._refused or self._last_word or self.transport.is_closing()):
+            self._look_at_request(now, rules)
+
+    def _look_at_request(self, now: float, rules: ConnectionRules) -> None:
         if self.asking:
             # Not while an answer is made: until it is given we may not be reading.
             since = max(self.asking_since, self.idle_since)
@@ -601,14 +600,8 @@ class LeavingHttpProtocol(HttpToolsProtocol):
                 detail = f"no head of a request within {rules.header_seconds:g} s"
                 self.turn_away(Refusal("header-deadline", 408, detail))
         elif self.receiving:
-            if self._brings(now, rules.body):
-                pass
-            elif self.cycle.response_complete:
-                # Nobody waits for the rest: it was answered before it had come.
-                self.linger()
-            else:
-                detail = f"the body came more slowly than {rules.body.bytes_per_second:g} bytes/s"
-                self.turn_away(Refusal("body-rate", 408, detail))
+            if not self._brings(now, rules.body):
+                self._give_up_body(rules.body)
         elif not self.answering:
             # Who was answered has a timer of uvicorn's, which a line end between requests stops.
             seconds = rules.header_seconds
@@ -616,6 +609,14 @@ class LeavingHttpProtocol(HttpToolsProtocol):
                 seconds = self.server_state.keep_alive_seconds + LOOK_SECONDS
             if now - self.idle_since > seconds:
                 self.transport.close()
+
+    def _give_up_body(self, rule: PaceRule) -> None:
+        if self.cycle.response_complete:
+            # Nobody waits for the rest: it was answered before it had come.
+            self.linger()
+        else:
+            detail = f"the body came more slowly than {rule.bytes_per_second:g} bytes/s"
+            self.turn_away(Refusal("body-rate", 408, detail))
 
     def _brings(self, now: float, rule: PaceRule) -> bool:
         """Whether the client brings its body as fast as it must, where we wait for it."""

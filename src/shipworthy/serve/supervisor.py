@@ -66,10 +66,10 @@ from shipworthy.serve import judge
 from shipworthy.serve.channel import Channel
 from shipworthy.serve.counts import Counts
 from shipworthy.serve.engine import UvicornEngine
-from shipworthy.serve.protocol import telling
 from shipworthy.serve.judge import WorkerSeen
 from shipworthy.serve.metrics import ENDS, WORKERS, workers_by_state
 from shipworthy.serve.order import Order
+from shipworthy.serve.protocol import telling
 from shipworthy.serve.remembering import Remembering
 from shipworthy.serve.settings import ServeSettings
 from shipworthy.serve.shown import service_catalogue

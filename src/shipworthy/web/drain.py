@@ -75,15 +75,12 @@ class InFlight:
 
     def give_up(self, task: "asyncio.Task[Any]") -> bool:
         """Cancel `task`, whose client is gone; False while a COMMIT of its call is under way."""
-        for call in self.calls:
-            if call.task is task:
-                record = call.record
-                if not cancel_outside_commits(task, record):
-                    return False
-                # What its threads still do is done as for a client that has left by itself.
-                task.add_done_callback(lambda _: forget(record))
-                return True
-        return cancel_outside_commits(task)
+        records = [call.record for call in self.calls if call.task is task]
+        if not cancel_outside_commits(task, *records):
+            return False
+        # What its threads still do is done as for a client that has left by itself.
+        task.add_done_callback(lambda _: forget(*records))
+        return True
 
     def spared(self) -> list[str]:
         """Return the ids of the requests that were not cancelled, the oldest first, 1,000 at most.
