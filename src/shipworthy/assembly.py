@@ -78,6 +78,8 @@ from shipworthy.web import (
     App,
     AppLifespan,
     Blocked,
+    BodyGuard,
+    BodySettings,
     Call,
     ClientSettings,
     Correlation,
@@ -405,6 +407,7 @@ class _Hull:
                 self._streams,
                 *self._limits,
                 *_csrf(settings, self.blocked, routes),
+                *self._bodies(settings, routes),
                 *self._door(app, web, databases),
                 *self._keys,
                 *self._replay(settings),
@@ -504,6 +507,16 @@ class _Hull:
                 route_of=routes.match,
                 now=SYSTEM_CLOCK.now,
             ),
+        )
+
+    def _bodies(self, settings: Loaded, routes: RouteTable) -> tuple[BodyGuard, ...]:
+        """Return the guard of bodies, none where it is off."""
+        bodies = settings.of(BodySettings)
+        if bodies.mode == "off":
+            return ()
+        template_of = partial(meant, routes)
+        return (
+            BodyGuard(bodies, self.blocked, now=SYSTEM_CLOCK.now, template_of=template_of),
         )
 
     def _idempotency(self, settings: Loaded) -> tuple[Idempotency, ...]:

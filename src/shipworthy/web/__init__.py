@@ -25,6 +25,8 @@ from shipworthy.web.browser_settings import (
 )
 from shipworthy.web.client import ClientFound, ClientRule, address_of, network_of
 from shipworthy.web.client_settings import ClientSettings
+from shipworthy.web.body import BodyGuard, BodyRefused
+from shipworthy.web.body_settings import BodySettings
 from shipworthy.web.context import Correlation, new_ids, parse_traceparent
 from shipworthy.web.csp import CspGuard, PolicyProposed, csp_nonce
 from shipworthy.web.csp_policy import Proposal, Sighting, propose
@@ -94,6 +96,9 @@ __all__ = [
     "AppLifespan",
     "Blocked",
     "Blocking",
+    "BodyGuard",
+    "BodyRefused",
+    "BodySettings",
     "Call",
     "CallRefused",
     "ClientFound",

@@ -4,6 +4,8 @@ It wraps send and receive once and gathers the request's headers once, however m
 are; what a guard costs is a function call.
 """
 
+import asyncio
+import contextlib
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, final
@@ -12,9 +14,9 @@ from shipworthy.context import RequestRecord
 from shipworthy.web.answers import is_refusal
 
 if TYPE_CHECKING:
-    import asyncio
     from contextvars import Token
 
+    from shipworthy.web.body import BodyReader
     from shipworthy.web.streams import EventStream
 
 Scope = MutableMapping[str, Any]
@@ -29,6 +31,10 @@ UNMATCHED = "_unmatched"
 
 # What an answer may be written anew for: a page of the framework, and what it repeats of the input.
 HELD: Final = frozenset({422, 500})
+# For how long, and up to how much, a body is taken and thrown away that is refused: who still sends
+# it when the connection ends may lose the answer (RFC 9112, 9.6).
+REFUSED_SECONDS: Final = 1.0
+REFUSED_BYTES: Final = 16 * 1024 * 1024
 
 # Stands in a call until `Correlation` has made the record of its request.
 _NOBODY = RequestRecord(request_id="", correlation_id="", trace_id="", span_id="")
@@ -62,7 +68,7 @@ class Call:
     client left before that: as soon as the application hears of it, else at the end. `head` is that
     of the answer, once there is one; `stream` what is known of an answer that comes in parts.
     `heard` is set when the application has met the end of a call that was ended in its place, see
-    `hang_up`. `keyed` is set while the call holds an Idempotency-Key of its own.
+    `hang_up`. `reader` is what looks at its body, once there is some of it. `keyed` is set while the call holds an Idempotency-Key of its own.
     """
 
     __slots__ = (
@@ -82,6 +88,7 @@ class Call:
         "messages",
         "over",
         "probe",
+        "reader",
         "received_bytes",
         "record",
         "scope",
@@ -92,6 +99,7 @@ class Call:
         "stream",
         "task",
         "token",
+        "turned_away",
     )
 
     def __init__(self, line: "Line", scope: Scope, receive: Receive, send: Send) -> None:
@@ -125,6 +133,10 @@ class Call:
         # `Traces` sets these: why the trace is kept, '' where it is not, and when the answer ended.
         self.kept: str
         self.over: float
+        # The guard of bodies sets this.
+        self.reader: BodyReader
+        # Set by `turn_away`: what was refused.
+        self.turned_away: Exception
 
     def route(self) -> str:
         """Return the template of the route that serves the call, as far as it is known by now."""
@@ -142,6 +154,10 @@ class Call:
         message = await self._receive()
         kind = message["type"]
         if kind == "http.request":
+            for reading in self._line.reading:
+                waiting: Awaitable[None] | None = reading(self, message)
+                if waiting is not None:
+                    await waiting
             self.received_bytes += len(message.get("body", b""))
         elif kind == "websocket.receive":
             if self.messages is not None:
@@ -229,6 +245,49 @@ class Call:
         self._send, self._receive = self._send_to_nobody, _disconnected
         return send
 
+    def take_back(self, message: Message) -> None:
+        """Give the application `message` next, which it was given to when it waited no longer."""
+        receive = self._receive
+
+        async def again() -> Message:
+            self._receive = receive
+            return message
+
+        self._receive = again
+
+    async def turn_away(self, error: Exception) -> None:
+        """Refuse the call while its body comes, and raise `error`, in whoever reads it.
+
+        Its client is answered at once, whatever the application makes of that: what it sends goes
+        nowhere from then on. Where its answer has begun there is nothing but the exception.
+        """
+        receive, send = self._receive, self._send
+        self._receive = _disconnected
+        if not self.status:
+            self.turned_away = error
+            self._send = self._unfinished(send)
+            await self._line.answers.answer(self, error)
+            self._send = _send_nowhere
+            if self.received_bytes or b"expect" not in self.headers:
+                await _throw_away(receive)
+            # A server may raise when its client has left.
+            with contextlib.suppress(OSError):
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        raise error
+
+    def _unfinished(self, send: Send) -> Send:
+        """Return a `send` for an answer after which the connection ends, but not at once."""
+        closes = self.scope.get("http_version", "1.1") < "2"
+
+        async def unfinished(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "more_body": True}
+            elif closes:
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+            await send(message)
+
+        return unfinished
+
     async def _send_to_nobody(self, _: Message) -> None:
         self.heard = True
         raise ConnectionResetError("the answer was ended: this process is leaving")
@@ -307,10 +366,12 @@ class Line:
     """Guards around `app`, entered in the order given and left in reverse.
 
     A guard is an object with any of: `enter(call)`, before the application is asked, which may
-    raise and may return an awaitable; `around(call, app)`, when all have been entered, which
-    returns who is asked in the place of `app`: itself, or what calls it more than once or not at
-    all; `received(call, message)`, for each message the application receives; `accepted(call)`,
-    when it has accepted a websocket; `starting(call, message)`, which may put other headers in the
+    raise and may return an awaitable; `promised(call)`, likewise, when all have been entered, for a
+    request with a Content-Length; `around(call, app)`, after that, which returns who is asked in
+    the place of `app`: itself, or what calls it more than once or not at all;
+    `reading(call, message)`, for each part of a request's body on its way from the server, which
+    may raise and may return an awaitable; `received(call, message)`, for each message the
+    application receives; `accepted(call)`, when it has accepted a websocket; `starting(call, message)`, which may put other headers in the
     place of `message["headers"]` but not change those, which are the application's;
     `part(call, message)`, for each part of the body that is not the last, which may return an
     awaitable that hands it on; `ended(call)`, once, when the last byte of the answer is handed
@@ -332,6 +393,8 @@ class Line:
         self.now = now
         self.answers = answers
         self._enter = _hooks(guards, "enter")
+        self._promised = _hooks(guards, "promised")
+        self.reading = _hooks(guards, "reading")
         # The last guard's is next to the application.
         self._around = _hooks(guards[::-1], "around")
         self.received = _hooks(guards, "received")
@@ -354,6 +417,11 @@ class Line:
                 waiting = enter(call)
                 if waiting is not None:
                     await waiting
+            if b"content-length" in call.headers:
+                for promised in self._promised:
+                    waiting = promised(call)
+                    if waiting is not None:
+                        await waiting
             # Not kept in the call: it may hold the call, and a cycle for each request has its cost.
             app = call.app
             for around in self._around:
@@ -362,10 +430,11 @@ class Line:
             if not call.ended:
                 await self.answers.finish(call)
         except BaseException as error:
-            refused = is_refusal(error) and not call.status
-            await self.answers.answer(call, error)
-            if not refused:
-                raise
+            if not _comes_of(error, getattr(call, "turned_away", None)):
+                refused = is_refusal(error) and not call.status
+                await self.answers.answer(call, error)
+                if not refused:
+                    raise
         finally:
             if not call.ended:
                 call.end()
@@ -391,3 +460,31 @@ async def _nothing() -> None:
 
 async def _disconnected() -> Message:
     return {"type": "http.disconnect"}
+
+
+async def _send_nowhere(_: Message) -> None:
+    return
+
+
+async def _throw_away(receive: Receive) -> None:
+    """Take what a client still sends, for a moment, so that it comes to read its answer."""
+    left_bytes = REFUSED_BYTES
+    with contextlib.suppress(TimeoutError, OSError):
+        async with asyncio.timeout(REFUSED_SECONDS):
+            while left_bytes > 0:
+                message = await receive()
+                left_bytes -= len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
+
+
+def _comes_of(error: BaseException, refusal: Exception | None) -> bool:
+    """Whether an application raised `error` only because it met `refusal`, which was answered."""
+    if refusal is None or not isinstance(error, Exception):
+        return False
+    if isinstance(error, ExceptionGroup):
+        return all(_comes_of(one, refusal) for one in error.exceptions)
+    met: BaseException | None = error
+    while met is not None and met is not refusal:
+        met = met.__cause__ or met.__context__
+    return met is refusal

@@ -146,6 +146,8 @@ class Problems:
     def hold(self, call: Call, message: Message) -> Awaitable[None]:
         """Take a part of a 500, or of a 422, which may have to be replaced."""
         held = call.held
+        if call.ended:
+            return nothing()  # it was answered in the application's place
         if held is None:
             if message["status"] == 422 and not self._may_echo(message):
                 return call.start(message)

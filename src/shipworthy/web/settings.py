@@ -8,6 +8,7 @@ from typing import Literal
 from shipworthy.admission import LimitsSettings
 from shipworthy.settings import Loaded, duration, option, section
 from shipworthy.telemetry import TraceSettings
+from shipworthy.web.body_settings import BodySettings
 from shipworthy.web.browser_settings import CspSettings, CsrfSettings, HeadersSettings
 from shipworthy.web.host_settings import HostSettings, HttpsSettings
 
@@ -174,6 +175,7 @@ def guards(settings: Loaded) -> Sequence[tuple[str, str]]:
         ("drain", "enforce"),
         ("limits", settings.of(LimitsSettings).mode),
         ("csrf", settings.of(CsrfSettings).mode),
+        ("body", settings.of(BodySettings).mode),
         ("door", web.door),
         ("idempotency", settings.of(IdempotencySettings).mode),
         ("replay", web.replay),

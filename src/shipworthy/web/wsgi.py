@@ -379,7 +379,12 @@ class _Exchange:
         return message
 
     async def _look(self) -> None:
-        self._ahead = message = await self._receive()
+        try:
+            self._ahead = message = await self._receive()
+        except OSError:
+            # The rest of the body was refused, and nobody may be there to hear of it.
+            self._lose()
+            return
         if message["type"] == "http.disconnect":
             self._lose()
         elif not message.get("more_body"):
