@@ -88,12 +88,11 @@ def test_what_is_not_of_its_coding_yields_nothing(coding):
 
 
 def test_what_follows_a_stream_is_not_of_it():
-    """Zeros may stand between the members of gzip; of the others there is one."""
+    """Zeros may stand between the members of gzip; of deflate there is one."""
     followed = decoders()["gzip"]()
     assert b"".join(measured([followed], gzip.compress(b"a") + bytes(9) + gzip.compress(b"b"), 3)) == b"ab"
-    for coding, pack in (("deflate", zlib.compress), ("br", brotli.compress)):
-        decoder = decoders()[coding]()
-        assert b"".join(measured([decoder], pack(b"a") * 2, 4096)) == b"a"
+    decoder = decoders()["deflate"]()
+    assert b"".join(measured([decoder], zlib.compress(b"a") * 2, 4096)) == b"a"
 
 
 @pytest.mark.parametrize("library", ["backports.zstd", "zstandard"])

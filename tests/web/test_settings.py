@@ -30,6 +30,7 @@ def test_by_default_every_guard_enforces_what_changes_nothing_that_is_meant(tmp_
         ("drain", "enforce"),
         ("limits", "report"),
         ("csrf", "report"),
+        ("body", "enforce"),
         ("door", "enforce"),
         ("idempotency", "off"),
         ("replay", "enforce"),

@@ -98,7 +98,7 @@ class BodyGuard:
             return None
         reader = call.reader = self._reader(call)
         finding = reader.plan.finding or reader.too_long(length_bytes)
-        return None if finding is None else self._met(call, reader, finding)
+        return None if finding is None else self._met(call, reader, finding, more=True)
 
     def reading(self, call: Call, message: Message) -> Awaitable[None] | None:
         """Look at the part of a body that `message` is, before anybody else does."""
@@ -117,7 +117,7 @@ class BodyGuard:
         steps = reader.steps(part)
         if reader.is_quick and len(part) <= _AT_ONCE_BYTES:
             for finding in steps:
-                refusing = finding and self._met(call, reader, finding)
+                refusing = finding and self._met(call, reader, finding, more=_more(message))
                 if refusing:
                     return refusing
             return None
@@ -157,7 +157,7 @@ class BodyGuard:
             )
 
     def _met(
-        self, call: Call, reader: "BodyReader", finding: Finding
+        self, call: Call, reader: "BodyReader", finding: Finding, *, more: bool
     ) -> Awaitable[None] | None:
         """Tell of a finding, once for each request and rule; return what refuses the request."""
         if finding.rule in reader.told:
@@ -171,7 +171,7 @@ class BodyGuard:
         )
         if self._mode == "report":
             return None
-        return call.turn_away(BodyRefused(finding.rule, finding.because))
+        return call.turn_away(BodyRefused(finding.rule, finding.because), more=more)
 
     async def _walk(
         self, call: Call, reader: "BodyReader", message: Message, steps: Iterator[Finding | None]
@@ -191,7 +191,7 @@ class BodyGuard:
                     reader.left = (message, steps)
                     call.take_back(message)
                 raise
-            refusing = finding and self._met(call, reader, finding)
+            refusing = finding and self._met(call, reader, finding, more=_more(message))
             if refusing:
                 await refusing
 
@@ -312,6 +312,10 @@ class BodyReader:
             if finding is not None:
                 self._scanners.remove(scanner)
             yield finding
+
+
+def _more(message: Message) -> bool:
+    return bool(message.get("more_body", False))
 
 
 def _fits(route: RouteSize, scope: Scope) -> bool:

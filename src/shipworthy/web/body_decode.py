@@ -99,11 +99,10 @@ class BrotliDecoding:
                 self._broken = True
                 return
             part = b""
-            more = not self._stream.can_accept_more_data()
+            # It can accept more while there is more to come out, too.
+            more = bool(window) or not self._stream.can_accept_more_data()
             self.became_bytes += len(window)
             yield window
-            # Whatever else comes is not of it.
-            self._broken = not more and self._stream.is_finished()
 
 
 @final

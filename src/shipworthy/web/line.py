@@ -255,10 +255,10 @@ class Call:
 
         self._receive = again
 
-    async def turn_away(self, error: Exception) -> None:
-        """Refuse the call while its body comes, and raise `error`, in whoever reads it.
+    async def turn_away(self, error: Exception, *, more: bool) -> None:
+        """Refuse the call before its body has come, or while it does, and raise `error`.
 
-        Its client is answered at once, whatever the application makes of that: what it sends goes
+        `more` says that some of it is still to come. Its client is answered at once, whatever the application makes of that: what it sends goes
         nowhere from then on. Where its answer has begun there is nothing but the exception.
         """
         receive, send = self._receive, self._send
@@ -268,11 +268,14 @@ class Call:
             self._send = self._unfinished(send)
             await self._line.answers.answer(self, error)
             self._send = _send_nowhere
-            if self.received_bytes or b"expect" not in self.headers:
-                await _throw_away(receive)
-            # A server may raise when its client has left.
-            with contextlib.suppress(OSError):
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            try:
+                # A client that waits to be asked for its body sends none.
+                if more and (self.received_bytes or b"expect" not in self.headers):
+                    await _throw_away(receive)
+            finally:
+                # A server may raise when its client has left.
+                with contextlib.suppress(OSError):
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
         raise error
 
     def _unfinished(self, send: Send) -> Send:
