@@ -515,9 +515,7 @@ class _Hull:
         if bodies.mode == "off":
             return ()
         template_of = partial(meant, routes)
-        return (
-            BodyGuard(bodies, self.blocked, now=SYSTEM_CLOCK.now, template_of=template_of),
-        )
+        return (BodyGuard(bodies, self.blocked, now=SYSTEM_CLOCK.now, template_of=template_of),)
 
     def _idempotency(self, settings: Loaded) -> tuple[Idempotency, ...]:
         """Return the guard of the keys, none where it is off; it keeps them in `db.url`."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -14,7 +15,7 @@ CUTS = st.lists(st.integers(0, 400), max_size=8)
 def parts_of(body, cuts):
     """The body in parts, cut at these places."""
     places = sorted({min(cut, len(body)) for cut in cuts} | {0, len(body)})
-    return [body[start:end] for start, end in zip(places, places[1:], strict=False)]
+    return [body[start:end] for start, end in pairwise(places)]
 
 
 def found_in(scanner, parts):
@@ -27,9 +28,11 @@ def found_in(scanner, parts):
 
 
 # What stands in a JSON text: strings with everything that could be taken for something else.
-STRINGS = st.text(st.sampled_from('a1[]{}"\\/\né∀嬀\u2028😀'), max_size=12).map(json.dumps) | st.text(
-    st.sampled_from("[]{}1∀嬀"), max_size=12
-).map(lambda text: json.dumps(text, ensure_ascii=False))
+STRINGS = st.text(st.sampled_from('a1[]{}"\\/\né∀嬀\u2028😀'), max_size=12).map(
+    json.dumps
+) | st.text(st.sampled_from("[]{}1∀嬀"), max_size=12).map(
+    lambda text: json.dumps(text, ensure_ascii=False)
+)
 TOKENS = st.lists(
     STRINGS | st.sampled_from(["[", "{", "]", "}", ",", " ", "12", "7777", ":"]), max_size=60
 )
@@ -182,4 +185,6 @@ def test_an_upload_of_so_many_parts_passes_and_one_more_does_not():
     assert found_in(PartScanner(b"XX", parts=1000, head_bytes=100), [upload(1000)]) is None
     assert found_in(PartScanner(b"XX", parts=1000, head_bytes=100), [upload(1001)]) == "parts"
     content = b"not --XX at the beginning " * 50
-    assert found_in(PartScanner(b"XX", parts=2, head_bytes=100), [upload(2, content=content)]) is None
+    assert (
+        found_in(PartScanner(b"XX", parts=2, head_bytes=100), [upload(2, content=content)]) is None
+    )

@@ -38,8 +38,8 @@ RULES: Final[Mapping[str, int]] = {
 RATIO_FROM_BYTES: Final = 1024 * 1024
 # How long the loop is kept by one look; then all others have their turn.
 TURN_SECONDS: Final = 0.002
-# A part of a body that is not compressed takes less than a turn up to here.
-_AT_ONCE_BYTES: Final = 128 * 1024
+# A part of a body that is not compressed takes less than a turn up to here: no need to take one.
+_AT_ONCE_BYTES: Final = 16 * 1024
 _PIECE_BYTES: Final = 16 * 1024
 
 
@@ -104,24 +104,23 @@ class BodyGuard:
         """Look at the part of a body that `message` is, before anybody else does."""
         part = message.get("body", b"")
         reader: BodyReader | None = getattr(call, "reader", None)
-        if reader is None:
-            if not part:
-                return None
-            reader = call.reader = self._reader(call)
-            if reader.plan.finding is not None:
-                steps = chain((reader.plan.finding,), reader.steps(part))
-                return self._walk(call, reader, message, steps)
-        if reader.left is not None and reader.left[0] is message:
-            steps, reader.left = reader.left[1], None
-            return self._walk(call, reader, message, steps)
-        steps = reader.steps(part)
-        if reader.is_quick and len(part) <= _AT_ONCE_BYTES:
-            for finding in steps:
-                refusing = finding and self._met(call, reader, finding, more=_more(message))
-                if refusing:
-                    return refusing
+        if reader is None and not part:
             return None
-        return self._walk(call, reader, message, steps)
+        steps: Iterator[Finding | None]
+        if reader is None:
+            reader = call.reader = self._reader(call)
+            steps = chain((reader.plan.finding,), reader.steps(part))
+        elif reader.left is not None and reader.left[0] is message:
+            steps, reader.left = reader.left[1], None
+        else:
+            steps = reader.steps(part)
+        if reader.is_packed or len(part) > _AT_ONCE_BYTES:
+            return self._walk(call, reader, message, steps)
+        for finding in steps:
+            refusing = finding and self._met(call, reader, finding, more=_more(message))
+            if refusing:
+                return refusing
+        return None
 
     def _reader(self, call: Call) -> "BodyReader":
         plan = plan_of(call.scope["headers"], self._decoders)
@@ -167,7 +166,12 @@ class BodyGuard:
         if route == UNMATCHED:
             route = self._template_of(call.scope)
         self._blocked.tell(
-            "body", finding.rule, self._mode, finding.because, client=call.record.client, route=route
+            "body",
+            finding.rule,
+            self._mode,
+            finding.because,
+            client=call.record.client,
+            route=route,
         )
         if self._mode == "report":
             return None
@@ -182,8 +186,10 @@ class BodyGuard:
         while not over:
             try:
                 async with turns:
-                    over, finding = self._turn(steps)
-                    if not over and finding is None:
+                    began = self._now()
+                    over, finding = self._turn(steps, began + TURN_SECONDS)
+                    # Short looks of many at once would be a long one together.
+                    if finding is None and self._now() - began >= TURN_SECONDS / 4:
                         await asyncio.sleep(0)
             except asyncio.CancelledError:
                 # Who waits for a message with a bound, and then again, must not lose it.
@@ -195,9 +201,8 @@ class BodyGuard:
             if refusing:
                 await refusing
 
-    def _turn(self, steps: Iterator[Finding | None]) -> tuple[bool, Finding | None]:
+    def _turn(self, steps: Iterator[Finding | None], until: float) -> tuple[bool, Finding | None]:
         """Take steps for as long as a turn is; return whether that was all, and what was found."""
-        until = self._now() + TURN_SECONDS
         for finding in steps:
             if finding is not None:
                 return False, finding
@@ -252,9 +257,9 @@ class BodyReader:
         self._ratio = ratio
 
     @property
-    def is_quick(self) -> bool:
-        """Whether a look at it takes no longer than its bytes are many."""
-        return not self._chain
+    def is_packed(self) -> bool:
+        """Whether few bytes of it may become many."""
+        return bool(self._chain)
 
     def too_long(self, length_bytes: int) -> Finding | None:
         """Say whether a body of so many bytes is too long."""

@@ -9,6 +9,7 @@ Not here: how much it may become (`body`).
 import importlib
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Protocol, final
 
 WINDOW_BYTES: Final = 64 * 1024
@@ -183,13 +184,13 @@ def decoders(load: Callable[[str], Any] = importlib.import_module) -> Mapping[st
     """
     found: dict[str, NewDecoder] = {}
     for name in ("gzip", "x-gzip"):
-        found[name] = lambda: Inflating(gzip=True)
-    found["deflate"] = lambda: Inflating(gzip=False)
+        found[name] = partial(Inflating, gzip=True)
+    found["deflate"] = partial(Inflating, gzip=False)
     for name in ("brotli", "brotlicffi"):
         library = _loaded(load, name)
         # Before 1.2 there was no end to what one call could give.
         if library is not None and hasattr(library.Decompressor, "can_accept_more_data"):
-            found["br"] = lambda library=library: BrotliDecoding(library)
+            found["br"] = partial(BrotliDecoding, library)
             break
     for name, make in (
         ("compression.zstd", ZstdDecoding),
@@ -198,7 +199,7 @@ def decoders(load: Callable[[str], Any] = importlib.import_module) -> Mapping[st
     ):
         library = _loaded(load, name)
         if library is not None:
-            found["zstd"] = lambda make=make, library=library: make(library)
+            found["zstd"] = partial(make, library)
             break
     return found
 

@@ -111,7 +111,9 @@ class JsonScanner:
             if len(piece) > room:
                 deepest = max(accumulate(map(_STEPS.__getitem__, piece), initial=self._depth))
                 if deepest > self._limit:
-                    return Finding("json-depth", f"this JSON is nested more than {self._limit} deep")
+                    return Finding(
+                        "json-depth", f"this JSON is nested more than {self._limit} deep"
+                    )
             # More ends than beginnings are no JSON.
             self._depth = max(0, self._depth + 2 * piece.count(b"[") - len(piece))
             at += len(piece)
@@ -202,7 +204,9 @@ class PartScanner:
             until = end.start() if end else max(at, len(data) - 3)
             self._head_bytes += until - at
             if self._head_bytes > self._head_bytes_max:
-                because = f"a part of this upload has a head of over {format_size(self._head_bytes_max)}"
+                because = (
+                    f"a part of this upload has a head of over {format_size(self._head_bytes_max)}"
+                )
                 return Finding("part-head", because)
             if end is None:
                 self._kept = data[until:]

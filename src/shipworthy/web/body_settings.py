@@ -35,7 +35,9 @@ class BodySettings:
         "8MiB", "the size of a body of JSON, which is parsed in memory as a whole", minimum="1KiB"
     )
     form_bytes: int = size(
-        "8MiB", "the size of a form (urlencoded), which is kept in memory as a whole", minimum="1KiB"
+        "8MiB",
+        "the size of a form (urlencoded), which is kept in memory as a whole",
+        minimum="1KiB",
     )
     other_bytes: int = size(
         "1GiB",
@@ -61,9 +63,7 @@ class BodySettings:
         maximum=100_000,
     )
     # Python's own parser gives up at about 1,000, by default, with an error that few expect.
-    json_depth: int = option(
-        1000, "how deep JSON may be nested", minimum=10, maximum=1_000_000
-    )
+    json_depth: int = option(1000, "how deep JSON may be nested", minimum=10, maximum=1_000_000)
     # As many as Python turns into a whole number (sys.int_info.default_max_str_digits).
     json_digits: int = option(
         4300, "how many digits a number of JSON may have in a row", minimum=20, maximum=10_000_000
@@ -72,7 +72,10 @@ class BodySettings:
         1000, "how many fields a form (urlencoded) may have", minimum=1, maximum=10_000_000
     )
     parts: int = option(
-        1000, "how many parts an upload (multipart/form-data) may have", minimum=1, maximum=10_000_000
+        1000,
+        "how many parts an upload (multipart/form-data) may have",
+        minimum=1,
+        maximum=10_000_000,
     )
     part_head_bytes: int = size(
         "8KiB", "the size of the head of a part, with all its names", minimum="256B", maximum="1MiB"

@@ -68,7 +68,8 @@ class Call:
     client left before that: as soon as the application hears of it, else at the end. `head` is that
     of the answer, once there is one; `stream` what is known of an answer that comes in parts.
     `heard` is set when the application has met the end of a call that was ended in its place, see
-    `hang_up`. `reader` is what looks at its body, once there is some of it. `keyed` is set while the call holds an Idempotency-Key of its own.
+    `hang_up`. `reader` is what looks at its body, once there is some of it. `keyed` is set while
+    the call holds an Idempotency-Key of its own.
     """
 
     __slots__ = (
@@ -258,8 +259,9 @@ class Call:
     async def turn_away(self, error: Exception, *, more: bool) -> None:
         """Refuse the call before its body has come, or while it does, and raise `error`.
 
-        `more` says that some of it is still to come. Its client is answered at once, whatever the application makes of that: what it sends goes
-        nowhere from then on. Where its answer has begun there is nothing but the exception.
+        `more` says that some of it is still to come. Its client is answered at once, whatever the
+        application makes of that: what it sends goes nowhere from then on. Where its answer has
+        begun there is nothing but the exception.
         """
         receive, send = self._receive, self._send
         self._receive = _disconnected
@@ -374,8 +376,9 @@ class Line:
     the place of `app`: itself, or what calls it more than once or not at all;
     `reading(call, message)`, for each part of a request's body on its way from the server, which
     may raise and may return an awaitable; `received(call, message)`, for each message the
-    application receives; `accepted(call)`, when it has accepted a websocket; `starting(call, message)`, which may put other headers in the
-    place of `message["headers"]` but not change those, which are the application's;
+    application receives; `accepted(call)`, when it has accepted a websocket;
+    `starting(call, message)`, which may put other headers in the place of `message["headers"]` but
+    not change those, which are the application's;
     `part(call, message)`, for each part of the body that is not the last, which may return an
     awaitable that hands it on; `ended(call)`, once, when the last byte of the answer is handed
     over; and `leave(call)`, when the call is over with its background tasks.
@@ -421,10 +424,7 @@ class Line:
                 if waiting is not None:
                     await waiting
             if b"content-length" in call.headers:
-                for promised in self._promised:
-                    waiting = promised(call)
-                    if waiting is not None:
-                        await waiting
+                await self._hear_promised(call)
             # Not kept in the call: it may hold the call, and a cycle for each request has its cost.
             app = call.app
             for around in self._around:
@@ -433,11 +433,8 @@ class Line:
             if not call.ended:
                 await self.answers.finish(call)
         except BaseException as error:
-            if not _comes_of(error, getattr(call, "turned_away", None)):
-                refused = is_refusal(error) and not call.status
-                await self.answers.answer(call, error)
-                if not refused:
-                    raise
+            if not await self._refused(call, error):
+                raise
         finally:
             if not call.ended:
                 call.end()
@@ -445,6 +442,20 @@ class Line:
                 leave(call)
             # The traceback in the error holds this frame: without this, a cycle for each failure.
             del call
+
+    async def _hear_promised(self, call: Call) -> None:
+        for promised in self._promised:
+            waiting = promised(call)
+            if waiting is not None:
+                await waiting
+
+    async def _refused(self, call: Call, error: BaseException) -> bool:
+        """Answer a call that ended with `error`; say whether it was refused, so nothing failed."""
+        if _comes_of(error, getattr(call, "turned_away", None)):
+            return True
+        refused = is_refusal(error) and not call.status
+        await self.answers.answer(call, error)
+        return refused
 
 
 def _hooks(guards: Sequence[object], name: str) -> tuple[Callable[..., Any], ...]:
