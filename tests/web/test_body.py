@@ -183,6 +183,12 @@ TOO_MUCH = {
         415,
         "this body was compressed 3 times; 2 times at most",
     ),
+    "zstd that is none": (
+        [(b"content-encoding", b"zstd")],
+        [b"no frame at all", b"none"],
+        415,
+        "this body is no zstd that needs a window of 8 MiB at most (RFC 9659)",
+    ),
     "depth, packed": (
         [JSON, GZIP],
         [gzip.compress(b'{"a":' * 11)],

@@ -73,6 +73,14 @@ def test_no_more_than_a_few_windows_are_there_at_once(coding, pack, known, size)
 
 
 @each
+def test_of_nothing_comes_nothing(coding, pack, known):
+    """An outer coding may yield an empty window."""
+    decoder = known[coding]()
+    assert b"".join(decoder.feed(b"")) == b""
+    assert b"".join(measured([decoder], pack(b"some"), 4096)) == b"some"
+
+
+@each
 def test_what_is_packed_twice_is_measured_in_each_coding(coding, pack, known):
     """The outermost first; what comes out in between counts, too."""
     data = bytes(1024 * 1024)

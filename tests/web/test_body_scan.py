@@ -109,6 +109,14 @@ def test_a_number_may_have_so_many_digits_and_a_string_any(length, before):
         assert found_in(scanner, parts) == ("json-digits" if length > 4300 else None)
 
 
+def test_a_part_may_lie_within_one_string():
+    """Its brackets are no levels, and the string ends where it ends."""
+    assert found_in(JsonScanner(depth=2, digits=20), [b'[["a', b"[[[[", b'b"', b"]]"]) is None
+    assert (
+        found_in(JsonScanner(depth=2, digits=20), [b'[["a', b"[[[[", b'b"', b"["]) == "json-depth"
+    )
+
+
 def test_json_that_is_none_is_left_to_the_parser():
     """More ends than beginnings, an open string, nothing at all: that is no bomb."""
     for body in (b"", b"]]]]", b'"', b"[1", b"\\", b'{"a"', b"\xff\xfe", b"nul"):

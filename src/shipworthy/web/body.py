@@ -291,10 +291,7 @@ class BodyReader:
         except Undecodable as error:
             self._chain = []
             self._scanners = []
-            yield Finding(
-                "codings",
-                f"this body cannot be decompressed as its Content-Encoding says: {error}",
-            )
+            yield Finding("codings", str(error))
 
     def _became(self, came_bytes: int) -> Finding | None:
         """Judge what it has become so far; what was found is not measured any more."""

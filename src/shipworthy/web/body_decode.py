@@ -17,6 +17,7 @@ WINDOW_BYTES: Final = 64 * 1024
 ZSTD_WINDOW_LOG: Final = 23
 # A block of four bytes becomes 128 KiB, and this library hands over all of a part at once.
 _ZSTANDARD_PART_BYTES: Final = 32
+_NO_ZSTD: Final = "this body is no zstd that needs a window of 8 MiB at most (RFC 9659)"
 _ANY_CONTAINER: Final = 15 + 16
 _RAW: Final = -15
 
@@ -136,7 +137,7 @@ class ZstandardDecoding:
             try:
                 self._stream.write(part[at : at + _ZSTANDARD_PART_BYTES])
             except self._error as error:
-                raise Undecodable(str(error)) from None
+                raise Undecodable(_NO_ZSTD) from error
             windows, self._windows.written = self._windows.written, []
             for window in windows:
                 self.became_bytes += len(window)
@@ -164,7 +165,7 @@ class ZstdDecoding:
             try:
                 window = self._stream.decompress(part, WINDOW_BYTES)
             except self._library.ZstdError as error:
-                raise Undecodable(str(error)) from None
+                raise Undecodable(_NO_ZSTD) from error
             self.became_bytes += len(window)
             yield window
             part, more = b"", False
