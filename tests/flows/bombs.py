@@ -8,6 +8,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -56,7 +57,8 @@ class Bomb:
 class Harm:
     """What bombs did: the answer, and the worst of what was seen until then.
 
-    `status` is -1 where several were answered differently.
+    `status` is -1 where several were answered differently. Of a process that did not outlive them
+    memory and lateness are not known, and are -1.
     """
 
     status: int
@@ -251,8 +253,11 @@ def send(url: str, bomb: Bomb, body: bytes | Parts) -> int:
 
 
 def peak_bytes(pid: int) -> int:
-    """Return the most memory that a process had since `forget_peak`."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    """Return the most memory that a process had since `forget_peak`, -1 of one that is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except FileNotFoundError:
+        return -1
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
 
 
@@ -276,10 +281,13 @@ def explode(url: str, pid: int, *bombs: Bomb) -> Harm:
             seconds = time.monotonic() - began
             over.append(True)
             served, slowest = asked.result()
-        late = float(httpx.get(f"{url}/late", timeout=PATIENCE_SECONDS).text)
+        peak = peak_bytes(pid)
+        late = -1.0
+        if peak >= 0:
+            late = float(httpx.get(f"{url}/late", timeout=PATIENCE_SECONDS).text)
     return Harm(
         status=statuses[0] if len(set(statuses)) == 1 else -1,
-        rise_bytes=peak_bytes(pid) - before,
+        rise_bytes=peak - before if peak >= 0 else -1,
         late_seconds=late,
         idle_seconds=idle.seconds,
         others=served,
@@ -295,7 +303,8 @@ def _ask_meanwhile(url: str, over: Sequence[bool]) -> tuple[int, float]:
     with httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as client:
         while not over or served == 0:
             began = time.monotonic()
-            client.get("/livez")
+            with suppress(httpx.TransportError):
+                client.get("/livez")
             slowest = max(slowest, time.monotonic() - began)
             served += 1
             time.sleep(0.01)

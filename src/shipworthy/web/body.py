@@ -18,7 +18,7 @@ from shipworthy.errors import RequestInvalid
 from shipworthy.units import format_size
 from shipworthy.web.blocked import Blocked
 from shipworthy.web.body_decode import Decoder, Undecodable, decoded, decoders
-from shipworthy.web.body_plan import Kind, Plan, plan_of, promised_bytes
+from shipworthy.web.body_plan import BodyPlan, Kind, plan_of, promised_bytes
 from shipworthy.web.body_scan import (
     FieldScanner,
     Finding,
@@ -144,7 +144,7 @@ class BodyGuard:
         sizes = (of_kind.get(kind, settings.other_bytes) for kind in kinds)
         return min(sizes), settings.decoded_bytes
 
-    def _scanners(self, plan: Plan) -> Iterator[Scanner]:
+    def _scanners(self, plan: BodyPlan) -> Iterator[Scanner]:
         settings = self._settings
         if "json" in plan.kinds:
             yield JsonScanner(depth=settings.json_depth, digits=settings.json_digits)
@@ -236,7 +236,7 @@ class BodyReader:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: BodyPlan,
         chain: list[Decoder],
         scanners: list[Scanner],
         *,

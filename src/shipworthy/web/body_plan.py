@@ -18,7 +18,7 @@ _BOUNDARY: Final = re.compile(rb';\s*boundary\s*=\s*("[^"]*"?|[^;]*)', re.IGNORE
 _LENGTH_DIGITS: Final = 18
 
 
-class Plan(NamedTuple):
+class BodyPlan(NamedTuple):
     """What is known of a body before it comes; `codings` are to be undone in their order."""
 
     kinds: frozenset[Kind]
@@ -27,7 +27,7 @@ class Plan(NamedTuple):
     finding: Finding | None
 
 
-def plan_of(headers: Iterable[tuple[bytes, bytes]], known: Collection[str]) -> Plan:
+def plan_of(headers: Iterable[tuple[bytes, bytes]], known: Collection[str]) -> BodyPlan:
     """Return what the headers say, and what is wrong with it; `known` codings can be undone."""
     types: list[bytes] = []
     codings: list[str] = []
@@ -46,7 +46,7 @@ def plan_of(headers: Iterable[tuple[bytes, bytes]], known: Collection[str]) -> P
             "codings",
             f"this body was compressed {len(undone)} times; {CODINGS_MAX} times at most",
         )
-    return Plan(kinds, boundary, undone, wrong)
+    return BodyPlan(kinds, boundary, undone, wrong)
 
 
 def kind_of_type(content_type: bytes) -> Kind:

@@ -127,13 +127,13 @@ class JsonScanner:
         limit = self._digits_max
         leading = len(_LEADING.match(part)[0])  # type: ignore[index]  # it matches nothing, too
         found = not self._in_string and self._run + leading > limit
-        for at in range(limit, len(part), limit):
-            if found:
-                break
+        at = limit
+        while not found and at < len(part):
             if part[at] in _DIGITS:
                 start = len(part[:at].rstrip(_DIGITS))
                 end = _LEADING.match(part, at).end()  # type: ignore[union-attr]
                 found = end - start > limit and not self._ends_in_string(part[:start])
+            at += limit
         if found:
             return Finding("json-digits", f"a number of this JSON has more than {limit} digits")
         trailing = len(part) - len(part.rstrip(_DIGITS))
