@@ -66,7 +66,7 @@ ATTACKS = {
     "-R, ranges": ["-R", "-t", "GET", "-a", "10", "-b", "3000"],
     "-X, slow reading": ["-X", "-k", "8", "-w", "512", "-y", "1024", "-n", "5", "-z", "32"],
 }
-# The same as in docs/reference/protocol.md, which a test compares.
+# Around the snippet of docs/reference/protocol.md.
 NGINX = """
 pid {folder}/pid;
 error_log stderr crit;

@@ -14,7 +14,6 @@ from shipworthy.serve.sockets import (
     is_local,
     listen_tcp,
     listen_unix,
-    network_of,
     remove_unix,
 )
 
@@ -158,13 +157,6 @@ def test_what_the_other_machine_has_taken_is_known() -> None:
     one, other = socket.socketpair()
     with one, other:
         assert bytes_taken(one) is None
-
-
-def test_a_client_is_an_address_and_of_ipv6_its_network() -> None:
-    """Whoever has one address of a /64 has all of them."""
-    assert network_of("192.0.2.7") == network_of("::ffff:192.0.2.7") == "192.0.2.7"
-    assert network_of("2001:db8::7") == network_of("2001:db8::8:7") == "2001:db8::/64"
-    assert network_of("nobody") == "nobody"
 
 
 def test_local_is_this_machine() -> None:

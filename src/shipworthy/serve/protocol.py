@@ -28,8 +28,8 @@ from shipworthy.context import RequestRecord
 from shipworthy.serve.heads import HeadRule, Refusal, handshake_refusal, target_refusal
 from shipworthy.serve.pace import Pace, PaceRule
 from shipworthy.serve.protocol_settings import ProtocolSettings
-from shipworthy.serve.sockets import bytes_taken, is_local, network_of
-from shipworthy.web import Blocked, new_ids, problem
+from shipworthy.serve.sockets import bytes_taken, is_local
+from shipworthy.web import Blocked, network_of, new_ids, problem
 
 # The most that one read from a socket brings (asyncio's; uvloop's is smaller).
 RECEIVED_AT_ONCE = 256 * 1024

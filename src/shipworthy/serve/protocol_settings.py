@@ -60,7 +60,7 @@ class ProtocolSettings:
     connections_per_client: int = option(
         0,
         "the most connections of one address (of IPv6, of its /64) to a worker; more are answered "
-        "429; 0 is no limit, and local peers are never counted",
+        "429; 0 is no limit, and peers on this machine and client.trusted_proxies are not counted",
         minimum=0,
         maximum=65_536,
     )

@@ -7,8 +7,7 @@ import stat
 import struct
 import sys
 from contextlib import suppress
-from functools import lru_cache
-from ipaddress import IPv6Address, IPv6Network, ip_address
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -143,19 +142,6 @@ def bytes_taken(sock: Any) -> int | None:
     except OSError:
         return None
     return int(_ACKED.unpack(told)[0]) if len(told) == _ACKED.size else None
-
-
-@lru_cache(4096)
-def network_of(address: str) -> str:
-    """Return what counts as one client: an IPv4 address, and of IPv6 the /64 around it."""
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(found, IPv6Address):
-        mapped = found.ipv4_mapped
-        return str(mapped or IPv6Network((int(found) >> 64 << 64, 64)))
-    return str(found)
 
 
 def is_local(address: str) -> bool:

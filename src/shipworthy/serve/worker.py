@@ -72,6 +72,7 @@ from shipworthy.serve.preload import await_call, libraries_loaded
 from shipworthy.serve.protocol import Census, ConnectionRules, telling
 from shipworthy.serve.protocol_settings import ProtocolSettings
 from shipworthy.serve.settings import ServeSettings
+from shipworthy.serve.sockets import is_local
 from shipworthy.serve.supervision import Word
 from shipworthy.serve.survey import survey
 from shipworthy.serve.target import AppRaised, load_target, parse_target
@@ -85,7 +86,7 @@ from shipworthy.telemetry import (
     settle_logging,
     start_logging,
 )
-from shipworthy.web import ActorSettings, AppLifespan
+from shipworthy.web import ActorSettings, AppLifespan, ClientRule, ClientSettings
 
 _log = logging.getLogger("shipworthy.serve")
 
@@ -331,6 +332,7 @@ class Worker:
             rules=ConnectionRules.of(settings.of(ProtocolSettings), head_bytes=serve.head_bytes),
             told=telling(hardened.blocked),
             cancel=hardened.in_flight.give_up,
+            shared=_shared(settings),
         )
         self._unguarded = settings.of(ProtocolSettings).mode == "off"
         self._channel: Channel
@@ -775,6 +777,12 @@ class Worker:
                 ),
             },
         }
+
+
+def _shared(settings: Loaded) -> Callable[[str], bool]:
+    """Return what tells of an address whether it speaks for many clients, as proxies do."""
+    is_proxy = ClientRule(settings.of(ClientSettings)).is_proxy
+    return lambda address: is_local(address) or is_proxy(address)
 
 
 def _connections_max(settings: Loaded) -> int:
