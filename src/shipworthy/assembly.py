@@ -261,7 +261,7 @@ class Hardened:
         return self._hull.remarks()
 
     @property
-    def blocked(self) -> Mapping[str, Any]:
+    def turned_away(self) -> Mapping[str, Any]:
         """What its guards turned away, by rule, and the last of it, with their modes."""
         return {**self._hull.blocked.describe(), "modes": self._hull.modes}
 

@@ -146,7 +146,7 @@ class UvicornEngine:
             shared=shared,
         )
         self._look_seconds = rules.look_seconds
-        shaking = {"ssl_handshake_timeout": rules.header_seconds}
+        shaking: dict[str, Any] = {"ssl_handshake_timeout": rules.header_seconds}
         self._shaking = shaking if tls and rules.header_seconds < math.inf else {}
         self._listening: list[tuple[asyncio.Server, socket.socket]] = []
         self._ticking: asyncio.TimerHandle | None = None

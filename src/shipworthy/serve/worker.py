@@ -689,7 +689,7 @@ class Worker:
             "metrics": self._counts,
             "requests": self._hardened.in_flight.describe,
             "databases": describe_databases,
-            "blocked": lambda: self._hardened.blocked,
+            "blocked": lambda: self._hardened.turned_away,
             "policy": lambda: self._hardened.learned_policy,
             "declared": lambda: plain_declarations(CATALOGUE),
             "breakers": _breakers,

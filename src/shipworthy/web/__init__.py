@@ -15,6 +15,8 @@ from shipworthy.web.actor import ActorFinder, ActorHeaderRefused, ActorUnreadabl
 from shipworthy.web.actor_settings import ActorSettings
 from shipworthy.web.ask import Heard, Unanswered, ask
 from shipworthy.web.blocked import BLOCKED, Blocked, Blocking, RequestBlocked
+from shipworthy.web.body import BodyGuard, BodyRefused
+from shipworthy.web.body_settings import BodySettings
 from shipworthy.web.browser_settings import (
     CspSettings,
     CsrfSettings,
@@ -25,8 +27,6 @@ from shipworthy.web.browser_settings import (
 )
 from shipworthy.web.client import ClientFound, ClientRule, address_of, network_of
 from shipworthy.web.client_settings import ClientSettings
-from shipworthy.web.body import BodyGuard, BodyRefused
-from shipworthy.web.body_settings import BodySettings
 from shipworthy.web.context import Correlation, new_ids, parse_traceparent
 from shipworthy.web.csp import CspGuard, PolicyProposed, csp_nonce
 from shipworthy.web.csp_policy import Proposal, Sighting, propose
