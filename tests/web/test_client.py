@@ -262,6 +262,7 @@ junk = st.lists(
 ).map(b",".join)
 
 
+@pytest.mark.slow
 @given(st.lists(junk, max_size=3), st.booleans())
 def test_whatever_a_client_sends_before_a_proxy_writes_its_address_it_is_that_address(sent, same):
     """In the same line or in one of its own, for both headers: no client chooses its own key."""
@@ -274,6 +275,7 @@ def test_whatever_a_client_sends_before_a_proxy_writes_its_address_it_is_that_ad
         assert found(*through, header=header).address == "192.0.2.1"
 
 
+@pytest.mark.slow
 @given(st.lists(junk, max_size=4), st.sampled_from(["x-forwarded-for", "forwarded"]))
 def test_nothing_that_is_sent_breaks_the_reading(lines, header):
     """It ends with an address that somebody trusted wrote, or that connected."""

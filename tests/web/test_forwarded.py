@@ -129,6 +129,7 @@ values = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(names, values), max_size=6), st.integers(0, 2**32 - 1))
 def test_a_client_that_is_no_proxy_never_chooses_its_address_scheme_or_host(headers, peer):
     """Whatever it sends, in whichever header, and whatever the settings believe of others."""

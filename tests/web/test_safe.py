@@ -113,6 +113,7 @@ def test_without_hosts_there_are_only_paths():
     assert safe_next("/x") == "/x"
 
 
+@pytest.mark.slow
 @given(st.text(alphabet="/\\:@?#.%htps evil-shop\t\n\u3002", max_size=24))
 def test_whatever_is_followed_has_our_host_as_a_browser_reads_it(url):
     """A browser drops tabs and newlines, trims, and reads a backslash as a slash."""
@@ -175,6 +176,7 @@ def test_html_of_people_keeps_its_text_structure_and_links():
     assert sanitize_html(html, tags={"b"}, attributes={}) == "Hia <b>b</b> x 1 &lt; 2 &amp; 3"
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_a_text_is_the_same_within_an_attribute(text):
     """In either kind of quotes, and it ends neither."""
@@ -186,6 +188,7 @@ def test_a_text_is_the_same_within_an_attribute(text):
         assert attributes == {"title": text}
 
 
+@pytest.mark.slow
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
@@ -201,6 +204,7 @@ def test_a_value_is_the_same_within_a_script_and_never_ends_it(value):
     assert json.loads(written) == value
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_a_text_is_one_value_of_a_query_and_one_part_of_a_path(text):
     """Whatever it holds; what would be another path is refused."""
