@@ -33,6 +33,8 @@ from shipworthy.web.line import UNMATCHED, Call, Headers, Message, Scope
 GUARD: Final = "limits"
 TOO_MANY: Final = 429
 _SECOND_NS: Final = 1_000_000_000
+_STATED: Final = b"ratelimit-policy"
+_LEFT: Final = b"ratelimit"
 # So many clients have what they are charged to at hand; a megabyte or two.
 _KEPT_MOST: Final = 4_096
 _KEPT_CHARACTERS: Final = 128
@@ -129,7 +131,7 @@ class LimitsStoreAway(Rejected):
 class _Wanted:
     """What one policy asks of a request: its own bucket first, then those behind it."""
 
-    __slots__ = ("asks", "policy", "source", "told_allowed", "told_policy")
+    __slots__ = ("asks", "failures", "left_begins", "policy", "source", "stated")
 
     def __init__(self, policy: Policy, source: Source, asks: tuple[Ask, ...]) -> None:
         self.policy = policy
@@ -137,18 +139,16 @@ class _Wanted:
         self.asks = asks
         quota = asks[0].quota
         seconds = -(-quota.period_ns // _SECOND_NS)
-        self.told_policy = b'"%b";q=%d;w=%d' % (
-            policy.name.encode(),
-            quota.count // policy.cost,
-            seconds,
-        )
-        self.told_allowed = b'"%b";r=' % policy.name.encode()
+        name = policy.name.encode()
+        self.stated = b'"%b";q=%d;w=%d' % (name, quota.count // policy.cost, seconds)
+        self.left_begins = b'"%b";r=' % name
+        self.failures = asks if policy.failures_only else ()
 
     def left(self, taken: Taken) -> bytes:
         """Say what is left, and when there is more: on a refusal not before it is admitted."""
         wait = taken.reset_ns if taken.allowed else taken.retry_after_ns
         return b"%b%d;t=%d" % (
-            self.told_allowed,
+            self.left_begins,
             taken.remaining // self.policy.cost,
             -(-wait // _SECOND_NS),
         )
@@ -383,6 +383,15 @@ class LimitsGuard:
 
     def _take(self, call: Call, wanted: Sequence[_Wanted], buckets: MemoryBuckets) -> None:
         """Decide at once, in the memory of this process."""
+        if len(wanted) == 1:
+            # One policy, which is what most requests are held to.
+            (one,) = wanted
+            taken = buckets.take_now(one.asks)
+            if one.policy.mode == "enforce":
+                self._settle(call, wanted, taken)
+            else:
+                self._report(call, one, taken)
+            return
         enforced = []
         for one in wanted:
             if one.policy.mode == "enforce":
@@ -444,31 +453,28 @@ class LimitsGuard:
         return _Wanted(one.policy, one.source, tuple(asks))
 
     def _report(self, call: Call, one: _Wanted, taken: Sequence[Taken]) -> None:
-        if not all(answer.allowed for answer in taken):
-            self._tell(call, one, "report", _because(one, taken))
-        elif one.policy.failures_only:
-            self._hold(call, [], one.asks)
+        for answer in taken:
+            if not answer.allowed:
+                self._tell(call, one, "report", _because(one, taken))
+                return
+        if one.failures:
+            self._hold(call, [], one.failures)
 
     def _settle(self, call: Call, wanted: Sequence[_Wanted], taken: Sequence[Taken]) -> None:
         """Refuse the call where a bucket had no room; else note what its answer has to say."""
-        place, left, policies = 0, [], []
+        place, stated, left = 0, [], []
         refused: _Wanted | None = None
         wait = 0
         failures: tuple[Ask, ...] = ()
         for one in wanted:
-            answers = taken[place : place + len(one.asks)]
-            place += len(one.asks)
-            policies.append(one.told_policy)
-            left.append(one.left(answers[0]))
-            for answer in answers:
-                if not answer.allowed and answer.retry_after_ns > wait:
+            stated.append(one.stated)
+            left.append(one.left(taken[place]))
+            for answer in taken[place : place + len(one.asks)]:
+                if answer.retry_after_ns > wait:
                     refused, wait = one, answer.retry_after_ns
-            if one.policy.failures_only:
-                failures += one.asks
-        headers = [
-            (b"ratelimit-policy", b", ".join(policies)),
-            (b"ratelimit", b", ".join(left)),
-        ]
+            place += len(one.asks)
+            failures += one.failures
+        headers = [(_STATED, b", ".join(stated)), (_LEFT, b", ".join(left))]
         if refused is None:
             self._hold(call, headers, failures)
             return
