@@ -400,6 +400,53 @@ async def test_handshakes_of_websockets_are_limited_too(service, ask):
     assert (await ask(found.line, "/chat", method="GET")).status == 200
 
 
+async def test_a_client_has_no_more_open_at_once_than_a_policy_allows(service, ask):
+    """Websockets as requests; what has ended makes room, and what was refused took none."""
+    found = service(
+        "[limits]\nmode = 'enforce'\n[limits.policies.chat]\nmatch = ['/chat']\n"
+        "rate = '500/minute'\nconcurrent = 2\n"
+    )
+    go = asyncio.Event()
+    answer = found.line.app
+
+    async def long(scope, receive, send):
+        await go.wait()
+        await answer(scope, receive, send)
+
+    found.line.app = long
+    tasks = [asyncio.create_task(ask(found.line, "/chat")) for _ in range(2)]
+    tasks.append(asyncio.create_task(ask(found.line, "/chat", **client("10.0.0.8"))))
+    await asyncio.sleep(0)
+    handshake = {"type": "websocket", "extensions": {"websocket.http.response": {}}}
+    for _ in range(3):
+        refused = await ask(found.line, "/chat", **handshake)
+        assert (refused.status, refused.one(b"retry-after")) == (429, b"1")
+    go.set()
+    assert [(await task).status for task in tasks] == [200] * 3
+    assert (await ask(found.line, "/chat", **handshake)).sent[0]["type"] == "websocket.accept"
+    assert found.guard._open == found.guard._opened == {}
+    assert "allows 2 to be open at once" in found.blocked.last()[0].because
+
+
+async def test_in_report_more_may_be_open_and_it_is_told(service, ask):
+    """And they are counted out as they were counted in."""
+    found = service("[limits.policies.all]\nrate = '500/minute'\nconcurrent = 1\n")
+    go = asyncio.Event()
+    answer = found.line.app
+
+    async def long(scope, receive, send):
+        await go.wait()
+        await answer(scope, receive, send)
+
+    found.line.app = long
+    tasks = [asyncio.create_task(ask(found.line)) for _ in range(3)]
+    await asyncio.sleep(0)
+    go.set()
+    assert [(await task).status for task in tasks] == [200] * 3
+    assert len(found.blocked.last()) == 2
+    assert found.guard._open == {}
+
+
 @pytest.mark.parametrize(
     ("policy", "statuses"),
     [

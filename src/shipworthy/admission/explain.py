@@ -31,6 +31,7 @@ class Decision:
     worst: int
     period_seconds: float
     cost: int
+    concurrent: int
     counts: str
     store: str
     store_down: str
@@ -51,6 +52,7 @@ class Decision:
             f"{self.policy}: {self.allows}, for each {self.charged_to}",
             f"at most {self.worst} in any {self.period}",
             *([f"a request costs {self.cost}"] if self.cost > 1 else []),
+            *([f"{self.concurrent} open at once"] if self.concurrent else []),
             *(["answers of 400 to 499 count"] if self.counts == "failures" else []),
             f"mode {self.mode}",
         ]
@@ -86,6 +88,7 @@ def described(policy: Policy, *, user: str = "", store: str) -> Decision:
         worst=quota.worst_in(quota.period_ns) // policy.cost,
         period_seconds=quota.period_ns / NANOSECONDS,
         cost=policy.cost,
+        concurrent=policy.concurrent,
         counts="failures" if policy.failures_only else "all",
         store=store.partition(":")[0] if shared else _MEMORY,
         store_down=_DOWN[policy.when_down] if shared else "it is there as long as the process is",

@@ -19,11 +19,12 @@ class LimitPlan:
     `template_of` tells the template of the route for a path, '' where that is not known.
     """
 
-    __slots__ = ("_kept", "_template_of", "everywhere", "policies")
+    __slots__ = ("_kept", "_template_of", "counts_open", "everywhere", "policies")
 
     def __init__(self, policies: tuple[Policy, ...], template_of: Callable[[str], str]) -> None:
         self.policies = tuple(policy for policy in policies if policy.mode != "off")
         # Nobody's path has to be looked at where every policy is for every request.
+        self.counts_open = any(policy.concurrent for policy in self.policies)
         everywhere = all(
             not policy.per_route
             and any(p.path == EVERYTHING and not p.method for p in policy.patterns)

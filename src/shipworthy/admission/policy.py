@@ -37,6 +37,7 @@ class ClientTier:
 class Policy:
     """Whom it lets ask how often; `sources` are tried in turn for who is asking.
 
+    `concurrent` is how many a client may have open at once in a process, 0 for any number;
     `quotas` has what each of its tiers is allowed, '' being everybody else.
     """
 
@@ -46,6 +47,7 @@ class Policy:
     quota: Quota
     sources: tuple[Source, ...]
     cost: int = 1
+    concurrent: int = 0
     failures_only: bool = False
     per_route: bool = False
     with_default: bool = True
@@ -191,6 +193,7 @@ def _leaves_nothing(strict: Policy, policy: Policy) -> bool:
         and strict.mode == policy.mode != "off"
         and strict.tiers == policy.tiers
         and strict.cost >= policy.cost
+        and not policy.concurrent
         and (strict.name != DEFAULT or policy.with_default)
         and all(any(s.covers(p) for s in strict.patterns) for p in policy.patterns)
         and _allows_no_more(strict.quota, policy.quota)

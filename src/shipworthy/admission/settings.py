@@ -47,6 +47,12 @@ class PolicySettings:
         "who is told apart: the first of these that a request has; api_key, user, network",
     )
     cost: int = option(1, "for how many a request counts", minimum=1)
+    concurrent: int = option(
+        0,
+        "how many requests, websockets among them, a client may have open at once in each process; "
+        "0 for any number",
+        minimum=0,
+    )
     count: Literal["all", "failures"] = option(
         "all", "failures: only requests answered with 400 to 499 stay counted, as for a login"
     )
@@ -218,6 +224,7 @@ class LimitsSettings:
             quota=quota_of(algorithm, rate, policy.burst),
             sources=tuple(known for text in policy.key for known in SOURCES if known == text),
             cost=policy.cost,
+            concurrent=policy.concurrent,
             failures_only=policy.count == "failures",
             per_route=policy.per_route,
             with_default=policy.with_default,

@@ -4,6 +4,7 @@ Not here: what a policy is (`admission`), and how a bucket counts and where it i
 """
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final, NamedTuple, final
 
@@ -109,6 +110,25 @@ class LimitReached(Rejected):
 
 
 @final
+class TooManyOpen(Rejected):
+    """The client has as many requests open as a policy allows; nobody knows when one ends."""
+
+    status = TOO_MANY
+    told = True
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__(
+            f"policy '{policy.name}' allows {policy.concurrent} to be open at once, and they are",
+            retry_after_seconds=1.0,
+        )
+
+    @property
+    @override
+    def public_detail(self) -> str:
+        return "too many requests or websockets of yours are open; end one, and send this again"
+
+
+@final
 class LimitsStoreAway(Rejected):
     """How often the client asked cannot be counted, and its policy takes nothing uncounted."""
 
@@ -211,6 +231,10 @@ class LimitsGuard:
         self._share_of = settings.share_of
         self._accepted: dict[str, None] = {}
         self._calls: dict[Call, _Charged] = {}
+        # How many each client has open where a policy counts that, and which a call counts for.
+        self._lock = threading.Lock()
+        self._open: dict[str, int] = {}
+        self._opened: dict[Call, list[str]] = {}
         self._later: set[asyncio.Task[None]] = set()
         self._unknown_said = False
         # When the store was lost, and from when on it is asked again.
@@ -250,6 +274,8 @@ class LimitsGuard:
         ]
         if not wanted:
             return None
+        if force.plan.counts_open:
+            self._claim(call, wanted)
         if self._store is not None:
             return self._ask(call, self._store, wanted)
         self._take(call, wanted, self._local)
@@ -273,6 +299,15 @@ class LimitsGuard:
     def leave(self, call: Call) -> None:
         """Forget the call; one that never had an answer stays counted."""
         self._calls.pop(call, None)
+        opened = self._opened.pop(call, None) if self._opened else None
+        if opened:
+            with self._lock:
+                for key in opened:
+                    left = self._open[key] - 1
+                    if left:
+                        self._open[key] = left
+                    else:
+                        del self._open[key]
 
     async def stop(self) -> None:
         """Let go of the store."""
@@ -380,6 +415,27 @@ class LimitsGuard:
         if not self._unknown_said:
             self._unknown_said = True
             emit(ClientUnknown, route=self._route(call))
+
+    def _claim(self, call: Call, wanted: Sequence[_Wanted]) -> None:
+        """Count the call as open with its client, or refuse it; `leave` counts it out."""
+        opened: list[str] = []
+        self._opened[call] = opened
+        for one in wanted:
+            policy = one.policy
+            if not policy.concurrent:
+                continue
+            key = one.asks[0].key
+            with self._lock:
+                there = self._open.get(key, 0)
+                full = there >= policy.concurrent
+                if not (full and policy.mode == "enforce"):
+                    self._open[key] = there + 1
+                    opened.append(key)
+            if full:
+                refusal = TooManyOpen(policy)
+                self._tell(call, one, policy.mode, str(refusal))
+                if policy.mode == "enforce":
+                    raise refusal
 
     def _take(self, call: Call, wanted: Sequence[_Wanted], buckets: MemoryBuckets) -> None:
         """Decide at once, in the memory of this process."""
