@@ -31,7 +31,10 @@ def foreign_hosts(lock: str) -> set[str]:
 # The applications' own frameworks: asked only when the application has imported them already.
 GUESTS = {"django", "flask", "litestar", "quart"}
 # Modules that are loaded only where the extra is installed, and the extra.
-OF_AN_EXTRA = {"src/shipworthy/telemetry/spans.py": "otel"}
+OF_AN_EXTRA = {
+    "src/shipworthy/store/redis.py": "redis",
+    "src/shipworthy/telemetry/spans.py": "otel",
+}
 
 
 def undeclared(

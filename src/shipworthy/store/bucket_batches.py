@@ -20,7 +20,7 @@ from typing_extensions import override
 from shipworthy.store.bucket import Ask, Buckets, BucketsUnavailable, Taken
 from shipworthy.store.bucket_away import BOUND_SECONDS, StoreBreaker
 from shipworthy.store.bucket_rows import Answer, Wish
-from shipworthy.store.bucket_waiting import WAITING_MOST, Waiting, crowded
+from shipworthy.store.bucket_waiting import WAITING_MOST, BucketRequest, crowded
 
 THREAD: Final = "shipworthy-buckets"
 # So that one transaction holds no lock for long, whatever waits.
@@ -76,7 +76,7 @@ class BatchedBuckets(Buckets):
         self._quick_in: int | None = None
         self._waiting = 0
         self._bound = bound_seconds
-        self._queue: SimpleQueue[Waiting | None] = SimpleQueue()
+        self._queue: SimpleQueue[BucketRequest | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -134,7 +134,7 @@ class BatchedBuckets(Buckets):
     async def _in_turn(self, wish: Wish) -> Answer:
         if self._queue.qsize() >= WAITING_MOST:
             raise crowded()
-        request = Waiting(wish, self._bound)
+        request = BucketRequest(wish, self._bound)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=THREAD, daemon=True)
             self._thread.start()
@@ -156,9 +156,9 @@ class BatchedBuckets(Buckets):
                 self._answer(live)
         self._shelf.close()
 
-    def _next(self) -> tuple[list[Waiting], bool]:
+    def _next(self) -> tuple[list[BucketRequest], bool]:
         """Wait for somebody, and return all who are there by then; False after the last."""
-        batch: list[Waiting] = []
+        batch: list[BucketRequest] = []
         one = self._queue.get()
         while one is not None:
             batch.append(one)
@@ -170,7 +170,7 @@ class BatchedBuckets(Buckets):
                 return batch, True
         return batch, False
 
-    def _answer(self, batch: list[Waiting]) -> None:
+    def _answer(self, batch: list[BucketRequest]) -> None:
         answers: Sequence[Answer | BucketsUnavailable]
         try:
             answers = self._shelf.settle(
@@ -191,6 +191,6 @@ class BatchedBuckets(Buckets):
                 continue
 
 
-def _deliver(batch: list[Waiting]) -> None:
+def _deliver(batch: list[BucketRequest]) -> None:
     for one in batch:
         one.deliver()

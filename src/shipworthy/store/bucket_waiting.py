@@ -20,7 +20,7 @@ def crowded() -> BucketsUnavailable:
 
 
 @final
-class Waiting:
+class BucketRequest:
     """What one request wants, and its answer once there is one; of the event loop it was made in.
 
     Whoever answers sets `answer`, from any thread, and then has `deliver` called in `loop`. So a

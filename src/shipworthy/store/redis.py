@@ -34,7 +34,7 @@ from shipworthy.store.bucket import (
 )
 from shipworthy.store.bucket_away import BOUND_SECONDS, StoreBreaker
 from shipworthy.store.bucket_rows import Answer, Wish, answer_of, kind_of
-from shipworthy.store.bucket_waiting import WAITING_MOST, Waiting, crowded
+from shipworthy.store.bucket_waiting import WAITING_MOST, BucketRequest, crowded
 
 SCRIPT: Final = files("shipworthy.store").joinpath("buckets.lua").read_text(encoding="utf-8")
 PREFIX: Final = "{shipworthy}:"
@@ -73,7 +73,7 @@ class RedisBuckets(Buckets):
         self._prefix = prefix
         self._bound = bound_seconds
         self._breaker = StoreBreaker(name)
-        self._queue: deque[Waiting] = deque()
+        self._queue: deque[BucketRequest] = deque()
         self._sending: asyncio.Task[None] | None = None
         self._client: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -120,7 +120,7 @@ class RedisBuckets(Buckets):
     async def _queued(self, wish: Wish) -> Answer:
         if len(self._queue) >= WAITING_MOST:
             raise crowded()
-        waiting = Waiting(wish, self._bound)
+        waiting = BucketRequest(wish, self._bound)
         if waiting.loop is not self._loop:
             # Connections belong to the loop they were made in; that one has ended.
             self._client, self._sending, self._loop = None, None, waiting.loop
@@ -133,7 +133,7 @@ class RedisBuckets(Buckets):
     async def _send(self) -> None:
         """Send what waits, and what has come meanwhile, until nobody waits."""
         while self._queue:
-            batch: list[Waiting] = []
+            batch: list[BucketRequest] = []
             while self._queue and len(batch) < BATCH_MOST:
                 waiting = self._queue.popleft()
                 # Those whose time is over have gone, and are not charged.
@@ -142,7 +142,7 @@ class RedisBuckets(Buckets):
             if batch:
                 await self._exchange(batch)
 
-    async def _exchange(self, batch: Sequence[Waiting]) -> None:
+    async def _exchange(self, batch: Sequence[BucketRequest]) -> None:
         said: Sequence[Any]
         try:
             # A connect, a write and a read have a bound each; those who wait have left by then.
