@@ -15,7 +15,7 @@ import os
 import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -64,16 +64,17 @@ def _round(url: str, mode: str) -> dict[str, int]:
 
 
 async def _left(url: str, asks: Any) -> list[int]:
-    """Return what each bucket has left, by asking for one and putting it back."""
-    from shipworthy.store import open_buckets
+    """Return what each bucket has left, by asking each for one."""
+    from shipworthy.store import BucketsUnavailable, open_buckets
 
     buckets = open_buckets(url, bound_seconds=20.0)
     left = []
     for ask in asks:
-        (taken,) = await buckets.take([ask])
+        taken = None
+        while taken is None:
+            with suppress(BucketsUnavailable):
+                (taken,) = await buckets.take([ask])
         left.append(taken.remaining + taken.allowed)
-        if taken.allowed:
-            await buckets.give_back([ask])
     await buckets.close()
     return left
 
@@ -89,7 +90,7 @@ def _holds(one: dict[str, int], mode: str) -> bool:
 def _table(rows: list[dict[str, Any]]) -> str:
     head = (
         f"{PROCESSES} processes, {HITS} requests each, {ROUNDS} rounds of each; 60 is what may be "
-        f"admitted.\n\n| store | mode | asked | told that they are admitted | gone from the exact "
+        f"admitted. {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.0f}.\n\n| store | mode | asked | told that they are admitted | gone from the exact "
         f"bucket | left in the other two | unavailable |\n|---|---|--:|---|---|---|--:|\n"
     )
     return head + "\n".join(_row(row) for row in rows)

@@ -188,6 +188,25 @@ def test_a_deadlock_is_begun_again(shelves, monkeypatch):
         take(shelf, Ask("k", quota(GCRA, 1)))
 
 
+def test_a_connection_that_the_server_closed_is_replaced(shelves, url):
+    """It lay idle, and nobody was told: the next request has another one, and waits for it."""
+    shelf = shelves[0]
+    ask = Ask("k", quota(GCRA, 10))
+    take(shelf, ask)
+    say = {
+        "postgresql": "SELECT pg_backend_pid()",
+        "mysql": "SELECT CONNECTION_ID()",
+    }[shelf._engine.dialect.name]
+    end = {"postgresql": "SELECT pg_terminate_backend({})", "mysql": "KILL {}"}
+    with shelf._engine.connect() as connection:
+        number = connection.exec_driver_sql(say).scalar()
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        connection.exec_driver_sql(end[engine.dialect.name].format(number))
+    engine.dispose()
+    assert take(shelf, ask)[0].remaining == 8
+
+
 def test_a_process_that_stops_in_a_transaction_is_ended_by_the_server(shelves):
     """It holds the locks of what it took for a second, and of nobody's requests for longer."""
     stopped, other = shelves

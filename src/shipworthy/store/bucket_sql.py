@@ -68,6 +68,7 @@ class SqlShelf(Shelf):
             pool_reset_on_return=None,
         )
         sa.event.listen(self._engine, "connect", self._ready)
+        self._read = False
         self._looked_to = token_hex(4)
         self._to_look = 0
 
@@ -107,14 +108,19 @@ class SqlShelf(Shelf):
             except _Missing as missing:
                 self._add(missing.keys)
             except DBAPIError as error:
-                if tried == TRIES or not begin_again(error.orig):
+                # One that the server closed while it lay idle says so when it is asked; what was
+                # read by then was read by nobody.
+                stale = tried == 1 and error.connection_invalidated and not self._read
+                if tried == TRIES or not (stale or begin_again(error.orig)):
                     raise
         raise BucketsUnavailable(f"others deleted what was added {TRIES} times in a row")
 
     def _transaction(self, wishes: Sequence[Wish]) -> tuple[Sequence[Answer], int]:
         keys = keys_of(wishes)
+        self._read = False
         with self._engine.connect() as connection, connection.begin() as transaction:
             read = connection.exec_driver_sql(*self._say.lock(keys)).all()
+            self._read = True
             rows = {
                 key: BucketRow(until_ns, None if rest is None else bytes(rest))
                 for _, key, until_ns, rest in read
