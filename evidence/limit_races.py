@@ -90,8 +90,9 @@ def _holds(one: dict[str, int], mode: str) -> bool:
 def _table(rows: list[dict[str, Any]]) -> str:
     head = (
         f"{PROCESSES} processes, {HITS} requests each, {ROUNDS} rounds of each; 60 is what may be "
-        f"admitted. {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.0f}.\n\n| store | mode | asked | told that they are admitted | gone from the exact "
-        f"bucket | left in the other two | unavailable |\n|---|---|--:|---|---|---|--:|\n"
+        f"admitted. {os.cpu_count()} CPUs, at a load of {os.getloadavg()[0]:.0f}.\n\n"
+        f"| store | mode | asked | told that they are admitted | gone from the exact bucket "
+        f"| left in the other two | unavailable |\n|---|---|--:|---|---|---|--:|\n"
     )
     return head + "\n".join(_row(row) for row in rows)
 
