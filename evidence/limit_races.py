@@ -59,8 +59,13 @@ def _round(url: str, mode: str) -> dict[str, int]:
     tag = f"ship-{uuid.uuid4().hex[:12]}"
     told = race(url, processes=PROCESSES, hits=HITS, tag=tag, mode=mode, bound=BOUND_SECONDS)
     left = asyncio.run(_left(url, asks(tag)))
-    return {"asked": told["admitted"] + told["refused"], **told, "left_gcra": left[0], "left_exact": left[1],
-            "left_sliding": left[2]}  # fmt: skip
+    return {
+        "asked": told["admitted"] + told["refused"],
+        **told,
+        "left_gcra": left[0],
+        "left_exact": left[1],
+        "left_sliding": left[2],
+    }
 
 
 async def _left(url: str, asks: Any) -> list[int]:

@@ -193,16 +193,15 @@ def test_a_connection_that_the_server_closed_is_replaced(shelves, url):
     shelf = shelves[0]
     ask = Ask("k", quota(GCRA, 10))
     take(shelf, ask)
-    say = {
-        "postgresql": "SELECT pg_backend_pid()",
-        "mysql": "SELECT CONNECTION_ID()",
+    say, end = {
+        "postgresql": ("SELECT pg_backend_pid()", "SELECT pg_terminate_backend({})"),
+        "mariadb": ("SELECT CONNECTION_ID()", "KILL {}"),
     }[shelf._engine.dialect.name]
-    end = {"postgresql": "SELECT pg_terminate_backend({})", "mysql": "KILL {}"}
     with shelf._engine.connect() as connection:
         number = connection.exec_driver_sql(say).scalar()
     engine = sa.create_engine(url)
     with engine.connect() as connection:
-        connection.exec_driver_sql(end[engine.dialect.name].format(number))
+        connection.exec_driver_sql(end.format(number))
     engine.dispose()
     assert take(shelf, ask)[0].remaining == 8
 
