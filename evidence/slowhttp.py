@@ -38,12 +38,12 @@ COVERS = (
     "evidence/slowhttp.py",
 )
 DESCRIPTORS = 400
-CONNECTIONS = 600
-SECONDS = 40
+CONNECTIONS = 500
+SECONDS = 30
 PATIENCE_SECONDS = 5.0
 PATH_LARGE = "/large"
 APP = """
-SMALL, LARGE = b"fine", b"x" * (256 * 1024)
+SMALL, LARGE = b"fine", b"x" * (1024 * 1024)
 
 
 async def app(scope, receive, send):
@@ -64,7 +64,7 @@ ATTACKS = {
     "-H, slow headers": ["-H", "-i", "3", "-x", "24"],
     "-B, slow bodies": ["-B", "-i", "3", "-s", "8192", "-x", "10"],
     "-R, ranges": ["-R", "-t", "GET", "-a", "10", "-b", "3000"],
-    "-X, slow reading": ["-X", "-k", "8", "-w", "512", "-y", "1024", "-n", "5", "-z", "32"],
+    "-X, slow reading": ["-X", "-w", "512", "-y", "1024", "-n", "5", "-z", "32"],
 }
 # Around the snippet of docs/reference/protocol.md.
 NGINX = """
@@ -210,7 +210,7 @@ def attack(options: list[str], port: int) -> tuple[int, int]:
     """Attack for a while; return how many reports there were, and how many said not available."""
     path = PATH_LARGE if "-X" in options else "/"
     words = [
-        *("slowhttptest", *options, "-c", str(CONNECTIONS), "-r", "50", "-l", str(SECONDS)),
+        *("slowhttptest", *options, "-c", str(CONNECTIONS), "-r", "30", "-l", str(SECONDS)),
         *("-p", f"{PATIENCE_SECONDS:.0f}", "-u", f"http://127.0.0.1:{port}{path}"),
     ]
     done = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS * 3, check=False)

@@ -146,8 +146,9 @@ class UvicornEngine:
             shared=shared,
         )
         self._look_seconds = rules.look_seconds
-        shaking: dict[str, Any] = {"ssl_handshake_timeout": rules.header_seconds}
-        self._shaking = shaking if tls and rules.header_seconds < math.inf else {}
+        # None is asyncio's own, and only for TLS may there be any.
+        bounded = tls and rules.header_seconds < math.inf
+        self._shaking_seconds = rules.header_seconds if bounded else None
         self._listening: list[tuple[asyncio.Server, socket.socket]] = []
         self._ticking: asyncio.TimerHandle | None = None
         self._taking: set[asyncio.Task[Any]] = set()
@@ -171,7 +172,7 @@ class UvicornEngine:
                 sock=sock.dup(),
                 ssl=self._config.ssl,
                 backlog=self._config.backlog,
-                **self._shaking,
+                ssl_handshake_timeout=self._shaking_seconds,
             )
             self._listening.append((server, sock))
 
