@@ -3,7 +3,10 @@
 import asyncio
 import json
 import re
+import sys
+import types
 
+import flask
 import pytest
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, StreamingResponse
@@ -368,3 +371,43 @@ async def test_a_websocket_has_no_policy(hull, ask):
 
     told = await ask(hull(accepting), type="websocket")
     assert REPORTED.encode() not in dict(told.headers)
+
+
+def on_flask():
+    app = flask.Flask("pages")
+    app.add_url_rule("/page", "page", lambda: f"<script nonce='{csp_nonce()}'>")
+    return app
+
+
+def on_django():
+    from django.core.handlers.asgi import ASGIHandler
+
+    return ASGIHandler()
+
+
+@pytest.fixture
+def django_page(django_urls, monkeypatch):
+    """A page of Django at /page."""
+    from django.http import HttpResponse
+    from django.test import override_settings
+    from django.urls import path
+
+    def page(_):
+        return HttpResponse(f"<script nonce='{csp_nonce()}'>")
+
+    urls = types.ModuleType("page_of_the_test")
+    urls.urlpatterns = [path("page", page)]
+    monkeypatch.setitem(sys.modules, "page_of_the_test", urls)
+    with override_settings(ROOT_URLCONF="page_of_the_test"):
+        yield
+
+
+@pytest.mark.parametrize("made", [on_flask, on_django], ids=["Flask", "Django"])
+def test_a_page_of_any_framework_has_the_nonce_of_its_policy(hull, django_page, made):
+    """In a worker thread of a WSGI application, and in Django."""
+    with TestClient(hull(made())) as client:
+        answers = [client.get("/page") for _ in range(2)]
+
+    nonces = [nonce_in(answer.headers[REPORTED]) for answer in answers]
+    assert [answer.text for answer in answers] == [f"<script nonce='{one}'>" for one in nonces]
+    assert len(set(nonces)) == 2
