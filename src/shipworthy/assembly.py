@@ -75,6 +75,8 @@ from shipworthy.web import (
     Access,
     ActorFinder,
     ActorSettings,
+    AdmissionGuard,
+    AdmissionSettings,
     App,
     AppLifespan,
     Blocked,
@@ -311,9 +313,7 @@ class _Hull:
     _advice: tuple[str, ...] = ()
 
     def __init__(self, app: Any, settings: Loaded, *, before: "_Hull | None" = None) -> None:
-        refused = settings.refusals()
-        if refused:
-            raise SettingsInvalid(refused)
+        _usable(settings)
         web = settings.of(WebSettings)
         self._settings = settings.of(LifecycleSettings)
         databases = settings.of(DbSettings)
@@ -382,6 +382,7 @@ class _Hull:
         self._limits = self._limits_of(settings, routes.match, asks_always=facts.asks_always)
         self._csp = self._policy(settings, app, routes)
         self._undecided, self._said = (*undecided(settings), *unsealed(settings)), False
+        self._admission = self._admitting(settings, door := self._door(app, web, databases))
         self.line = Line(
             self.served,
             # In the order of `web.guards`: who comes later has the ids, and is counted.
@@ -404,11 +405,12 @@ class _Hull:
                 *self._scrape,
                 *self._where(settings),
                 self._gate,
+                *self._admission,
                 self._streams,
                 *self._limits,
                 *_csrf(settings, self.blocked, routes),
                 *self._bodies(settings, routes),
-                *self._door(app, web, databases),
+                *door,
                 *self._keys,
                 *self._replay(settings),
             ),
@@ -517,6 +519,23 @@ class _Hull:
         template_of = partial(meant, routes)
         return (BodyGuard(bodies, self.blocked, now=SYSTEM_CLOCK.now, template_of=template_of),)
 
+    def _admitting(
+        self, settings: Loaded, door: tuple[DoorGuard, ...]
+    ) -> tuple[AdmissionGuard, ...]:
+        """Return the guard against overload, none where it is off."""
+        admission = settings.of(AdmissionSettings)
+        if admission.mode == "off":
+            return ()
+        return (
+            AdmissionGuard(
+                self.registry,
+                admission,
+                blocked=self.blocked,
+                now=SYSTEM_CLOCK.now,
+                door=door[0] if door else None,
+            ),
+        )
+
     def _idempotency(self, settings: Loaded) -> tuple[Idempotency, ...]:
         """Return the guard of the keys, none where it is off; it keeps them in `db.url`."""
         keys = settings.of(IdempotencySettings)
@@ -610,6 +629,9 @@ class _Hull:
             life.add(self._sealer)
         if self._settings.ready_route:
             life.add_check(self._ready_route())
+        for admission in self._admission:
+            for check in admission.checks():
+                life.add_check(check)
 
     async def _started(self, state: dict[str, Any] | None) -> None:
         """Look at the application once it has started, which is when it is what it will be."""
@@ -787,6 +809,12 @@ def _csrf(settings: Loaded, blocked: Blocked, routes: RouteTable) -> tuple[CsrfG
     if csrf.mode == "off":
         return ()
     return (CsrfGuard(csrf, blocked, mode=csrf.mode, route_of=routes.match),)
+
+
+def _usable(settings: Loaded) -> None:
+    refused = settings.refusals()
+    if refused:
+        raise SettingsInvalid(refused)
 
 
 def _access_log(registry: Registry, settings: Loaded) -> AccessLog | None:

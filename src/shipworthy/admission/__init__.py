@@ -1,27 +1,36 @@
-"""Who may ask how often: policies as data, what they come to, and where their buckets are kept.
+"""May this call enter now: rate limits, the concurrency limit, shedding.
 
 A policy says what it matches, how much it allows, to whom, and what becomes of requests while the
 store of the buckets is away. What a request is charged to is one or several buckets, whose names
-are made by a keyed hash: nothing of a client is kept.
+are made by a keyed hash: nothing of a client is kept. `Pressure` decides whether more comes than
+is served, `ConcurrencyLimit` how many are served at once then, `Turns` whose turn it is and who
+goes without; these are pure.
 
-Not here: how a bucket counts and where it is kept (`store`), the guard that asks before a request
-is served (`web`), and what a process can take at once (the door in `web`, pools in `db`).
+Not here: how a bucket counts and where it is kept (`store`), the guards that ask before a request
+is served, where requests wait and how they are refused (`web`), and pools of connections (`db`).
 """
 
+from shipworthy.admission.concurrency import ConcurrencyLimit
 from shipworthy.admission.explain import Decision, decisions_on, described
 from shipworthy.admission.identity import SOURCES, KeyMaker, Source, network_of
 from shipworthy.admission.live import LimitsChanged, LimitsFile, LimitsKept
 from shipworthy.admission.pattern import METHODS, WEBSOCKET
 from shipworthy.admission.plan import LimitPlan, plan_of
 from shipworthy.admission.policy import ClientTier, Policy, network_quota, share
+from shipworthy.admission.pressure import OverloadBegan, OverloadEnded, Pressure
+from shipworthy.admission.priority import RANKS, Rank, Ranks, is_pattern
 from shipworthy.admission.settings import LimitsSettings, PolicySettings, TierSettings
 from shipworthy.admission.stores import is_shared, open_buckets
+from shipworthy.admission.turns import SHARES, Pace, Turns, Waiting
 
 __all__ = [
     "METHODS",
+    "RANKS",
+    "SHARES",
     "SOURCES",
     "WEBSOCKET",
     "ClientTier",
+    "ConcurrencyLimit",
     "Decision",
     "KeyMaker",
     "LimitPlan",
@@ -29,12 +38,21 @@ __all__ = [
     "LimitsFile",
     "LimitsKept",
     "LimitsSettings",
+    "OverloadBegan",
+    "OverloadEnded",
+    "Pace",
     "Policy",
     "PolicySettings",
+    "Pressure",
+    "Rank",
+    "Ranks",
     "Source",
     "TierSettings",
+    "Turns",
+    "Waiting",
     "decisions_on",
     "described",
+    "is_pattern",
     "is_shared",
     "network_of",
     "network_quota",

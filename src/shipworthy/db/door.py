@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 from typing import Protocol, final
 from weakref import WeakSet
 
@@ -269,6 +270,11 @@ class PoolDoor:
                 self._went_without(visit.route)
         visit.standing = Standing.OVER
         self._look_round(now)
+
+    def waits_since(self) -> float:
+        """Return since when the first in the queue waits, infinite without one; in any thread."""
+        first = next(iter(self._queue), None)
+        return inf if first is None else first.since
 
     def statistics(self) -> DoorStatistics:
         """Return how it stands; safe in any thread."""

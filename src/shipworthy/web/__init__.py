@@ -13,6 +13,13 @@ which guards an application gets (`assembly`).
 from shipworthy.web.access import Access
 from shipworthy.web.actor import ActorFinder, ActorHeaderRefused, ActorUnreadable, actor_named
 from shipworthy.web.actor_settings import ActorSettings
+from shipworthy.web.admission import (
+    AdmissionGuard,
+    RequestShed,
+    ServiceOverloaded,
+    ServiceRecovered,
+)
+from shipworthy.web.admission_settings import AdmissionSettings
 from shipworthy.web.ask import Heard, Unanswered, ask
 from shipworthy.web.blocked import BLOCKED, Blocked, Blocking, RequestBlocked
 from shipworthy.web.body import BodyGuard, BodyRefused
@@ -91,6 +98,8 @@ __all__ = [
     "ActorHeaderRefused",
     "ActorSettings",
     "ActorUnreadable",
+    "AdmissionGuard",
+    "AdmissionSettings",
     "AnswerMissing",
     "App",
     "AppLifespan",
@@ -153,12 +162,15 @@ __all__ = [
     "RequestBlocked",
     "RequestMetrics",
     "RequestReplayed",
+    "RequestShed",
     "RouteTable",
     "Scope",
     "Scrape",
     "SecurityHeaders",
     "Send",
     "Sighting",
+    "ServiceOverloaded",
+    "ServiceRecovered",
     "SloSettings",
     "TracedTwice",
     "Traces",

@@ -81,6 +81,7 @@ class DoorGuard:
     ) -> None:
         self._mode = mode
         self._wait_seconds = wait_seconds or inf
+        self._hurry_seconds = inf
         self._now = now
         self._door = PoolDoor()
         self._visits: dict[Call, Visit] = {}
@@ -106,7 +107,7 @@ class DoorGuard:
             return None
         now = self._now()
         deadline = current_deadline()
-        until = now + self._wait_seconds
+        until = now + min(self._wait_seconds, self._hurry_seconds)
         if deadline is not None and deadline < until:
             until = deadline
         with self._lock:
@@ -140,6 +141,19 @@ class DoorGuard:
                 if self._said:
                     stands = self._door.statistics()
                     self._said = stands.limit is not None and stands.inside >= stands.limit
+
+    @property
+    def wait_seconds(self) -> float:
+        """How long a request waits at most; infinite without a bound."""
+        return self._wait_seconds
+
+    def hurry(self, wait_seconds: float) -> None:
+        """Let who comes from now on wait no longer than that; infinite is as long as ever."""
+        self._hurry_seconds = wait_seconds
+
+    def waits_since(self) -> float:
+        """Return since when the first waits, infinite where nobody does; safe in any thread."""
+        return self._door.waits_since()
 
     def statistics(self) -> DoorStatistics:
         """Return how it stands; safe in any thread."""

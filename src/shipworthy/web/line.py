@@ -309,6 +309,15 @@ class Call:
         frames = traceback.walk_tb(error.__traceback__)
         return isinstance(error, OSError) and any(frame.f_code is code for frame, _ in frames)
 
+    @property
+    def left(self) -> bool:
+        """Whether the server knows that the client has left.
+
+        uvicorn drops in silence what is sent to one that has, so an application that does not
+        listen for it never hears of it; whose `send` this is knows.
+        """
+        return bool(getattr(getattr(self._send, "__self__", None), "disconnected", False))
+
     def end(self) -> None:
         """State that the answer is over; guards are told once, however often this is said."""
         if not self.ended:
@@ -318,12 +327,8 @@ class Call:
                 ended(self)
 
     def look_for_client(self) -> None:
-        """Note that the client has left, where the server knows it and the application does not.
-
-        uvicorn drops in silence what is sent to a client that has left, so an application that does
-        not listen for it never hears of it; whose `send` this is knows.
-        """
-        if getattr(getattr(self._send, "__self__", None), "disconnected", False):
+        """Note that the client has left, where the server knows it and the application does not."""
+        if self.left:
             self.gone = True
 
     def _close_unaccepted(self, message: Message) -> Awaitable[None]:

@@ -11,6 +11,7 @@ from shipworthy.telemetry import TraceSettings
 from shipworthy.web.body_settings import BodySettings
 from shipworthy.web.browser_settings import CspSettings, CsrfSettings, HeadersSettings
 from shipworthy.web.host_settings import HostSettings, HttpsSettings
+from shipworthy.web.admission_settings import AdmissionSettings
 
 _PATH = re.compile(r"/[^\s?#]*")
 _METHOD = re.compile(r"[A-Z]+")
@@ -173,6 +174,7 @@ def guards(settings: Loaded) -> Sequence[tuple[str, str]]:
         ("host", settings.of(HostSettings).mode),
         ("https", settings.of(HttpsSettings).mode_in(settings.environment)),
         ("drain", "enforce"),
+        ("admission", settings.of(AdmissionSettings).mode),
         ("limits", settings.of(LimitsSettings).mode),
         ("csrf", settings.of(CsrfSettings).mode),
         ("body", settings.of(BodySettings).mode),

@@ -25,6 +25,7 @@ from shipworthy.events import (
     Value,
     ratio,
 )
+from shipworthy.web import admission
 from shipworthy.web.blocked import BLOCKED
 from shipworthy.web.csp import REPORTS
 from shipworthy.web.door import INSIDE, REFUSED, WAITED, WAITING
@@ -236,6 +237,38 @@ WEB_PANELS: Final = (
         shows=(
             ("waited", Rate(Selection(metric=WAITED))),
             ("refused", Rate(Selection(metric=REFUSED))),
+        ),
+        unit="per_second",
+    ),
+    Panel(
+        title="Admission",
+        help="Requests inside, those that wait for their turn, and how many may be inside in an "
+        "overload; streams are websockets, event streams and what takes long by itself.",
+        board=Board.OVERVIEW,
+        shows=(
+            ("inside", Value(Selection(metric=admission.INSIDE))),
+            ("waiting", Value(Selection(metric=admission.WAITING))),
+            ("limit", Value(Selection(metric=admission.LIMIT))),
+            ("streams", Value(Selection(metric=admission.STREAMS))),
+        ),
+        unit="count",
+    ),
+    Panel(
+        title="Overload",
+        help="Share of the time in which more requests came than could be served, of all workers.",
+        board=Board.OVERVIEW,
+        shows=(("overloaded", Rate(Selection(metric=admission.OVERLOADED))),),
+        unit="ratio",
+    ),
+    Panel(
+        title="Turned away in an overload",
+        help="By class and reason; in mode report those that would have been.",
+        board=Board.OVERVIEW,
+        shows=(
+            (
+                "{class} {reason}",
+                Rate(Selection(metric=admission.SHED, by=("class", "reason"))),
+            ),
         ),
         unit="per_second",
     ),
