@@ -80,7 +80,7 @@ class Clients:
             pass
         if outcome in ("late", "refused") and wire is not None:
             wire.answer = None
-            wire.transport.abort()
+            wire.transport.close()
         self.results.append((due - began, path, outcome, loop.time() - due))
 
     async def run(self, phases: list[dict[str, Any]]) -> None:

@@ -21,10 +21,11 @@ from shipworthy.admission.pressure import OverloadBegan, OverloadEnded, Pressure
 from shipworthy.admission.priority import RANKS, Rank, Ranks, is_pattern
 from shipworthy.admission.settings import LimitsSettings, PolicySettings, TierSettings
 from shipworthy.admission.stores import is_shared, open_buckets
-from shipworthy.admission.turns import SHARES, Pace, Turns, Waiting
+from shipworthy.admission.turns import PACE_SECONDS, SHARES, Pace, Turns, Waiting
 
 __all__ = [
     "METHODS",
+    "PACE_SECONDS",
     "RANKS",
     "SHARES",
     "SOURCES",

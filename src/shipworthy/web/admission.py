@@ -17,6 +17,7 @@ from typing import Annotated, Final, Literal, NamedTuple, final
 from typing_extensions import override
 
 from shipworthy.admission import (
+    PACE_SECONDS,
     RANKS,
     SHARES,
     ConcurrencyLimit,
@@ -45,6 +46,9 @@ _REASONS: Final[tuple[Reason, ...]] = ("crowded", "waited", "left", "streams")
 
 # How often it is looked how late the loop comes, while there are requests.
 LOOK_SECONDS: Final = 0.05
+# Servers take a round of the loop each to accept, to begin to read, to read and to begin, and uvloop
+# accepts one connection in a round: after so many without a request nobody is at the door.
+_QUIET_ROUNDS: Final = 4
 # Looks without a request after which nobody looks any more.
 _IDLE_LOOKS: Final = 20
 # An answer whose parts come for so long is a stream, and a route that takes so long by itself waits
@@ -194,7 +198,10 @@ class AdmissionGuard:
         # When the next look is due, and when it is late.
         self._due_at = self._late_at = -inf
         self._looked_at = -inf
-        self._entered = 0
+        # Rounds of the loop without a request, and what was counted before.
+        self._rounds = self._entered = 0
+        self._come = self._heard = self._silent = 0
+        self._hear_until = -inf
         self._idle = 0
 
     @property
@@ -281,9 +288,18 @@ class AdmissionGuard:
         self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
 
     def _look(self) -> None:
-        """Look how late this comes, every 50 ms as long as there are requests."""
+        """Look how late a quiet moment comes, every 50 ms as long as there are requests.
+
+        A loop that serves one request in each round is not late, however many wait in the kernel.
+        """
         now = self._now()
-        late = max(now - self._due_at, now - self._turns.oldest()) > self._settings.late_seconds
+        quiet = self._quiet_at(self._pressure.entered)
+        if not quiet and now <= self._late_at:
+            assert self._loop is not None
+            self._loop.call_soon(self._look)
+            return
+        self._rounds = 0
+        late = now > self._late_at or now - self._turns.oldest() > self._settings.late_seconds
         self._take(now, late=late)
         if self._door is not None:
             self._look_at(self._door, now)
@@ -305,6 +321,12 @@ class AdmissionGuard:
         else:
             self._timer = None
             self._due_at = self._late_at = -inf
+
+    def _quiet_at(self, entered: int) -> bool:
+        """Whether no request has come for some rounds; called once in each."""
+        self._rounds = self._rounds + 1 if entered == self._entered else 0
+        self._entered = entered
+        return self._rounds >= _QUIET_ROUNDS
 
     def _look_at(self, door: DoorGuard, now: float) -> None:
         """Look how long they wait at the door."""
@@ -363,6 +385,7 @@ class AdmissionGuard:
             self._inside[call] = now
             return None
         assert self._loop is not None
+        self._come += 1
         seat = _Seat(call, self._loop.create_future())
         deadline = current_deadline()
         waiting = self._turns.wait(
@@ -389,7 +412,22 @@ class AdmissionGuard:
         """Let in who may, in the next round of the loop."""
         if not self._turning and self._turns and self._loop is not None:
             self._turning = True
-            self._loop.call_soon(self._turn)
+            self._hear_until = self._now() + PACE_SECONDS
+            self._loop.call_soon(self._hear)
+
+    def _hear(self) -> None:
+        """Hear who else is there, before one is let in; for no longer than the last ones took.
+
+        Nobody would be answered in time otherwise: they would wait in the kernel, who came first
+        in front.
+        """
+        self._silent = self._silent + 1 if self._come == self._heard else 0
+        self._heard = self._come
+        if self._silent >= _QUIET_ROUNDS or self._now() > self._hear_until or self._loop is None:
+            self._silent = 0
+            self._turn()
+        else:
+            self._loop.call_soon(self._hear)
 
     def _turn(self) -> None:
         now = self._now()
@@ -420,8 +458,11 @@ class AdmissionGuard:
 
     def _done(self, count: int) -> None:
         """Hear that all that were let in have run until they waited for something."""
-        self._pace.took(count, self._now() - self._let_in_at)
-        self._turn()
+        now = self._now()
+        took = now - self._let_in_at
+        self._pace.took(count, took)
+        self._hear_until = now + max(took, PACE_SECONDS)
+        self._hear()
 
     # What becomes of the others.
 
