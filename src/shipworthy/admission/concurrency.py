@@ -13,6 +13,8 @@ TOLERANCE: Final = 1.5
 # The most by which one look lowers the limit, before it is smoothed.
 STEEPEST: Final = 0.5
 SMOOTHING: Final = 0.2
+# By so much it is lowered at each look that finds the event loop late.
+BACK_OFF: Final = 0.9
 # So many requests make a look, or so much time.
 ENOUGH: Final = 10
 LOOK_SECONDS: Final = 0.1
@@ -110,8 +112,12 @@ class ConcurrencyLimit:
         self.limit = inf
         self._forget(now)
 
-    def adjust(self, now: float, inside: int) -> None:
-        """Look while overloaded, and move the limit."""
+    def adjust(self, now: float, inside: int, *, late: bool) -> None:
+        """Look while overloaded, and move the limit; `late` is an event loop that comes late.
+
+        Threads that compute keep the interpreter from it, so fewer of them are let in. Where it
+        computes itself there is hardly more than one inside, which no limit changes.
+        """
         self._peak = max(self._peak, inside)
         since = now - self._looked_at
         if since < LOOK_SECONDS:
@@ -119,7 +125,9 @@ class ConcurrencyLimit:
         count, slower, needed = self._seen(now)
         if count < ENOUGH and since < _AT_LAST_SECONDS:
             return
-        if count:
+        if late:
+            self.limit = min(self.limit, inside) * BACK_OFF
+        elif count:
             wanted = self.limit * max(STEEPEST, min(1.0, TOLERANCE / slower)) + sqrt(self.limit)
             moved = self.limit + (wanted - self.limit) * SMOOTHING
             # Of a limit that nobody meets, nothing is learned that would allow a higher one.

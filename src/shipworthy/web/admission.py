@@ -46,9 +46,11 @@ _REASONS: Final[tuple[Reason, ...]] = ("crowded", "waited", "left", "streams")
 
 # How often it is looked how late the loop comes, while there are requests.
 LOOK_SECONDS: Final = 0.05
-# Servers take a round of the loop each to accept, to begin to read, to read and to begin, and uvloop
-# accepts one connection in a round: after so many without a request nobody is at the door.
+# Servers take a round of the loop each to accept, to begin to read, to read and to begin; uvloop
+# accepts one connection in a round. After so many without a request nobody is at the door.
 _QUIET_ROUNDS: Final = 4
+# How long the end of those inside is waited for before others are let in.
+ROUND_SECONDS: Final = 0.1
 # Looks without a request after which nobody looks any more.
 _IDLE_LOOKS: Final = 20
 # An answer whose parts come for so long is a stream, and a route that takes so long by itself waits
@@ -299,14 +301,15 @@ class AdmissionGuard:
             self._loop.call_soon(self._look)
             return
         self._rounds = 0
-        late = now > self._late_at or now - self._turns.oldest() > self._settings.late_seconds
-        self._take(now, late=late)
+        behind = now > self._late_at
+        wait = now - self._turns.oldest()
+        self._take(now, late=behind or wait > self._settings.late_seconds)
         if self._door is not None:
             self._look_at(self._door, now)
         if self._overloaded:
             self._overloaded_seconds += now - self._looked_at
             self._turns.look(now)
-            self._limit.adjust(now, len(self._inside))
+            self._limit.adjust(now, len(self._inside), late=behind)
             for call, entered in list(self._inside.items()):
                 if self._is_long(call, entered, now):
                     self._set_apart(call)
@@ -412,18 +415,23 @@ class AdmissionGuard:
         """Let in who may, in the next round of the loop."""
         if not self._turning and self._turns and self._loop is not None:
             self._turning = True
-            self._hear_until = self._now() + PACE_SECONDS
+            self._let_in_at = self._now()
+            self._hear_until = self._let_in_at + PACE_SECONDS
             self._loop.call_soon(self._hear)
 
     def _hear(self) -> None:
-        """Hear who else is there, before one is let in; for no longer than the last ones took.
+        """Hear who else is there before one is let in, for no longer than the last ones took.
 
         Nobody would be answered in time otherwise: they would wait in the kernel, who came first
-        in front.
+        in front. Threads that compute leave the loop hardly a turn, so their end is waited for.
         """
+        now = self._now()
         self._silent = self._silent + 1 if self._come == self._heard else 0
         self._heard = self._come
-        if self._silent >= _QUIET_ROUNDS or self._now() > self._hear_until or self._loop is None:
+        since = now - self._let_in_at
+        if self._inside and since < ROUND_SECONDS:
+            self._hear_until = now + max(since, PACE_SECONDS)
+        if self._silent >= _QUIET_ROUNDS or now > self._hear_until or self._loop is None:
             self._silent = 0
             self._turn()
         else:
@@ -481,9 +489,10 @@ class AdmissionGuard:
 
     def _tell(self, call: Call, rank: Rank, reason: Reason, waited: float) -> str:
         # Not before: what is late and still served in time is nobody's concern.
-        if not self._shed and reason != "streams":
-            self._say("loop")
-        self._shed += reason != "streams"
+        if self._overloaded and reason != "streams":
+            if not self._shed:
+                self._say("loop")
+            self._shed += 1
         self._cells[rank, reason].add()
         because = (
             f"{_BECAUSE[reason]} ({rank}, after {waited * 1000:.0f} ms): {len(self._inside)} are "

@@ -52,7 +52,7 @@ class AdmissionSettings:
         maximum="1m",
     )
     concurrency_floor: int = option(
-        8,
+        4,
         "how many requests a worker serves at once in any case, whatever was measured",
         minimum=1,
         maximum=10_000,

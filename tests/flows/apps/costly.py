@@ -38,6 +38,12 @@ def thread():
     return {"done": True}
 
 
+@app.get("/critical-thread")
+def critical_thread():
+    burn()
+    return {"done": True}
+
+
 @app.get("/rest")
 async def rest():
     await asyncio.sleep(1.0)
