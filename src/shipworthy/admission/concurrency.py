@@ -128,7 +128,8 @@ class ConcurrencyLimit:
         if late:
             self.limit = min(self.limit, inside) * BACK_OFF
         elif count:
-            wanted = self.limit * max(STEEPEST, min(1.0, TOLERANCE / slower)) + sqrt(self.limit)
+            gradient = max(STEEPEST, TOLERANCE / max(slower, TOLERANCE))
+            wanted = self.limit * gradient + sqrt(self.limit)
             moved = self.limit + (wanted - self.limit) * SMOOTHING
             # Of a limit that nobody meets, nothing is learned that would allow a higher one.
             if moved < self.limit or inside >= self.limit / 2:

@@ -303,6 +303,7 @@ class AdmissionGuard:
         self._rounds = 0
         behind = now > self._late_at
         wait = now - self._turns.oldest()
+        idle = not (self._inside or self._turns or self._pressure.entered)
         self._take(now, late=behind or wait > self._settings.late_seconds)
         if self._door is not None:
             self._look_at(self._door, now)
@@ -317,7 +318,6 @@ class AdmissionGuard:
             self._limit.learn(now, late=self._pressure.late)
         self._stir()
         self._looked_at = now
-        idle = not (self._inside or self._turns or self._pressure.entered)
         self._idle = self._idle + 1 if idle else 0
         if self._idle < _IDLE_LOOKS or self._overloaded or self._crowd.overloaded:
             self._wind(now)
@@ -481,7 +481,8 @@ class AdmissionGuard:
             self._tell(call, rank, "waited", waited)
 
     def _refuse(self, call: Call, rank: Rank, reason: Reason, waited: float) -> None:
-        self._pressure.turned_away(self._now())
+        if reason != "streams":
+            self._pressure.turned_away(self._now())
         because = self._tell(call, rank, reason, waited)
         # Not all at the same moment: who is told to come again in a second does.
         self._retry_after = self._retry_after % 3 + 1
