@@ -133,7 +133,9 @@ def test_who_does_not_wait_any_more_is_forgotten():
 @pytest.mark.slow
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["wait", "next", "vain", "many", "look"]), st.sampled_from(RANKS)),
+        st.tuples(
+            st.sampled_from(["wait", "next", "vain", "many", "look"]), st.sampled_from(RANKS)
+        ),
         max_size=150,
     )
 )

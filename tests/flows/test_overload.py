@@ -1,4 +1,4 @@
-"""Overload on real sockets: the important is served, the rest is told at once, and it is over soon."""
+"""Overload on real sockets: the important is served, the rest is told, and it is over soon."""
 
 import json
 import subprocess
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from serve.launch import BRISK, started
 from flows import overload
+from serve.launch import BRISK, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 

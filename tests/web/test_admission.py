@@ -192,7 +192,7 @@ def test_a_handler_that_blocks_once_turns_nobody_away(simulated, stated):
 
 def test_who_waits_for_something_is_not_shed_for_what_others_compute(simulated):
     """The limit leaves those their places who only wait, as many as the CPU can serve of them."""
-    served, guard = service(simulated, deadline_seconds=5)
+    served, _ = service(simulated, deadline_seconds=5)
     served.offer("/rest", 50, since=0, seconds=10)
     served.offer("/work-shed", 100, since=2, seconds=8)
     served.run(16)
@@ -215,7 +215,7 @@ def test_who_is_turned_away_is_told_when_to_come_again(simulated, stated):
         await app(scope, None, send)
         answers.append(sent)
 
-    line, guard = guarded(simulated, Handlers(simulated))
+    line, _ = guarded(simulated, Handlers(simulated))
     served = Service(simulated, line)
     served.offer("/work", 400, since=0, seconds=4)
 
@@ -264,7 +264,7 @@ def test_probes_always_pass(simulated):
 def test_in_report_all_are_served_and_it_is_told_who_would_not_be(simulated, stated):
     """What would be is counted with the mode, and no request waits here."""
     registry = Registry()
-    served, guard = service(
+    served, _ = service(
         simulated, settings=settled(mode="report"), registry=registry, deadline_seconds=60
     )
     served.offer("/work", 200, since=0, seconds=4)
@@ -281,7 +281,7 @@ def test_in_report_all_are_served_and_it_is_told_who_would_not_be(simulated, sta
 
 def test_in_report_a_limit_that_is_met_is_told_too(simulated, stated):
     """As many inside as the limit allows: the next would have waited."""
-    line, guard = guarded(simulated, Handlers(simulated), settings=settled(mode="report"))
+    line, _ = guarded(simulated, Handlers(simulated), settings=settled(mode="report"))
     served = Service(simulated, line, deadline_seconds=60)
     served.offer("/work", 200, since=0, seconds=3)
     served.offer("/rest", 100, since=1, seconds=2)
@@ -468,9 +468,7 @@ def test_in_an_overload_what_lasts_long_by_itself_takes_no_place(simulated):
 @pytest.mark.parametrize(("mode", "refused"), [("enforce", 1), ("report", 0)])
 def test_streams_have_a_bound_of_their_own(simulated, stated, mode, refused):
     """`admission.streams`: the next websocket is told 503, and so is whoever asks for events."""
-    line, guard = guarded(
-        simulated, Talking(simulated, 5.0), settings=settled(streams=2, mode=mode)
-    )
+    line, _ = guarded(simulated, Talking(simulated, 5.0), settings=settled(streams=2, mode=mode))
     served = Service(simulated, line)
     tasks = [websocket(simulated, line, hold_seconds=5) for _ in range(2)]
     late = []

@@ -156,6 +156,7 @@ class AdmissionGuard:
         self._blocked = blocked
         self._now = now
         self._door = door
+        self._streams_most = settings.streams
         self._ranks = Ranks(critical=settings.critical, sheddable=settings.sheddable)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -200,9 +201,10 @@ class AdmissionGuard:
         # When the next look is due, and when it is late.
         self._due_at = self._late_at = -inf
         self._looked_at = -inf
-        # Rounds of the loop without a request, and what was counted before.
-        self._rounds = self._entered = 0
-        self._come = self._heard = self._silent = 0
+        # Requests so far: now, and when each of those who want to know how many came asked last.
+        self._come = self._taken_come = self._looked_come = self._rounds_come = self._heard = 0
+        # Rounds of the loop in a row without a request, for a look and for a turn.
+        self._rounds = self._silent = 0
         self._hear_until = -inf
         self._idle = 0
 
@@ -221,9 +223,8 @@ class AdmissionGuard:
         # Looked at in each request, too: in a loop that is behind, the look itself comes late.
         if now > self._late_at:
             self._behind(now)
-        self._pressure.entered += 1
-        self._crowd.entered += 1
-        if self._settings.streams and _wants_stream(call):
+        self._come += 1
+        if self._streams_most and _wants_stream(call):
             self._bound_streams(call)
         if self._waits:
             return self._wait(call, now)
@@ -295,7 +296,7 @@ class AdmissionGuard:
         A loop that serves one request in each round is not late, however many wait in the kernel.
         """
         now = self._now()
-        quiet = self._quiet_at(self._pressure.entered)
+        quiet = self._quiet()
         if not quiet and now <= self._late_at:
             assert self._loop is not None
             self._loop.call_soon(self._look)
@@ -303,7 +304,9 @@ class AdmissionGuard:
         self._rounds = 0
         behind = now > self._late_at
         wait = now - self._turns.oldest()
-        idle = not (self._inside or self._turns or self._pressure.entered)
+        idle = not self._inside and not self._turns and self._come == self._looked_come
+        self._crowd.entered += self._come - self._looked_come
+        self._looked_come = self._come
         self._take(now, late=behind or wait > self._settings.late_seconds)
         if self._door is not None:
             self._look_at(self._door, now)
@@ -325,10 +328,10 @@ class AdmissionGuard:
             self._timer = None
             self._due_at = self._late_at = -inf
 
-    def _quiet_at(self, entered: int) -> bool:
+    def _quiet(self) -> bool:
         """Whether no request has come for some rounds; called once in each."""
-        self._rounds = self._rounds + 1 if entered == self._entered else 0
-        self._entered = entered
+        self._rounds = self._rounds + 1 if self._come == self._rounds_come else 0
+        self._rounds_come = self._come
         return self._rounds >= _QUIET_ROUNDS
 
     def _look_at(self, door: DoorGuard, now: float) -> None:
@@ -346,6 +349,8 @@ class AdmissionGuard:
                 pass
 
     def _take(self, now: float, *, late: bool) -> None:
+        self._pressure.entered += self._come - self._taken_come
+        self._taken_come = self._come
         match self._pressure.seen(now, late=late):
             case OverloadBegan():
                 self._overloaded = True
@@ -388,7 +393,6 @@ class AdmissionGuard:
             self._inside[call] = now
             return None
         assert self._loop is not None
-        self._come += 1
         seat = _Seat(call, self._loop.create_future())
         deadline = current_deadline()
         waiting = self._turns.wait(
@@ -508,8 +512,7 @@ class AdmissionGuard:
     # Streams.
 
     def _bound_streams(self, call: Call) -> None:
-        most = self._settings.streams
-        if len(self._streams) < most:
+        if len(self._streams) < self._streams_most:
             return
         rank = self._ranks.of(call.record.method, call.record.path)
         if self._mode == "report":
