@@ -113,6 +113,23 @@ def schedule(phases: list[dict[str, Any]]) -> Iterator[tuple[float, str]]:
         offset += phase["seconds"]
 
 
+def closed(port: int, path: str, *, clients: int, seconds: float) -> float:
+    """Return how many requests a second are answered to clients that ask again when answered."""
+    asking = Clients(port, 30.0)
+
+    async def ask_again() -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while loop.time() < until:
+            await asking.ask(path, loop.time(), 0.0)
+
+    async def ask_all_again() -> None:
+        await asyncio.gather(*[ask_again() for _ in range(clients)])
+
+    asyncio.run(ask_all_again())
+    return sum(r[2] == "good" for r in asking.results) / seconds
+
+
 def ask_all(port: int, phases: list[dict[str, Any]], deadline_seconds: float) -> dict[str, Any]:
     """Run the phases, and return for each phase and path what became of its requests."""
     clients = Clients(port, deadline_seconds)
@@ -155,6 +172,9 @@ def ask_all(port: int, phases: list[dict[str, Any]], deadline_seconds: float) ->
 def main() -> None:
     """Do what the plan says and print the outcome."""
     plan = json.loads(sys.argv[2])
+    if "closed" in plan:
+        print(json.dumps(closed(int(sys.argv[1]), **plan["closed"])))
+        return
     began = time.process_time()
     told = ask_all(int(sys.argv[1]), plan["phases"], plan["deadline_seconds"])
     told["cpu_seconds"] = time.process_time() - began
