@@ -5,6 +5,7 @@ import threading
 import time
 import timeit
 from contextvars import copy_context
+from math import inf
 
 import pytest
 from anyio.to_thread import current_default_thread_limiter, run_sync
@@ -124,6 +125,21 @@ def test_no_more_come_in_than_there_are_connections_and_the_rest_in_turn():
     assert (third.standing, fourth.standing) == (Standing.PLACED, Standing.WAITING)
     stands = driven.door.statistics()
     assert (stands.limit, stands.inside, stands.waiting, stands.waited_total) == (2, 2, 1, 2)
+
+
+def test_it_tells_since_when_the_first_waits():
+    """Who watches for a crowd asks this; infinite where nobody waits."""
+    driven = Driven()
+    inside = [driven.take(driven.arrive()) for _ in range(2)]
+    assert driven.door.waits_since() == inf
+    driven.clock.advance(1.0)
+    since = driven.clock.now()
+    driven.arrive()
+    driven.clock.advance(1.0)
+    driven.arrive()
+    assert driven.door.waits_since() == since
+    driven.leave(inside[0])
+    assert driven.door.waits_since() == driven.clock.now()
 
 
 def test_who_is_let_in_is_woken_once():

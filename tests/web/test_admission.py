@@ -8,9 +8,10 @@ import json
 from math import inf
 
 import pytest
+import sqlalchemy  # noqa: F401 - the door looks whether the service has it
 
 from admission.simulated import Handlers, Service, SimulatedLoop, answer
-from shipworthy.context import deadline_scope
+from shipworthy.context import current_request, deadline_scope
 from shipworthy.events import listen
 from shipworthy.settings import load
 from shipworthy.telemetry import Registry
@@ -76,7 +77,7 @@ def guarded(loop, app, *, settings=None, door=None, registry=None):
     )
     line = Line(
         app,
-        (Correlation(), Probing(), guard, EventStreams(set())),
+        (Correlation(), Probing(), guard, EventStreams(set()), *((door,) if door else ())),
         answers=Problems(mode="enforce", development=True, leaving=lambda: False),
         route_of=lambda scope: scope["path"],
         now=loop.time,
@@ -536,35 +537,67 @@ def test_an_idle_service_is_not_looked_at(simulated):
     assert guard._timer is not None
 
 
+class Pool:
+    """A pool of two connections, that knows whom it serves."""
+
+    capacity = 2
+
+    def __init__(self):
+        self.serving = set()
+
+    def serves(self, request):
+        return request in self.serving
+
+
+class Holding:
+    """An application whose requests to /hold keep a connection of a pool for a second."""
+
+    def __init__(self):
+        self.pool = Pool()
+
+    async def __call__(self, scope, receive, send):
+        if scope["path"] == "/hold":
+            record = current_request()
+            self.pool.serving.add(record)
+            record.connections.asks(self.pool)
+            await asyncio.sleep(1.0)
+            record.connections.kept()
+            self.pool.serving.discard(record)
+        await answer(send)
+
+
+@pytest.mark.parametrize("mode", ["enforce", "report"])
 def test_where_they_wait_at_the_door_for_too_long_they_wait_no_longer_than_others(
-    simulated, stated
+    simulated, stated, mode
 ):
     """Once somebody has waited there for as long as one may, without a break.
 
-    From then on they are told in half a second, and those who are served are served in time.
+    From then on they are told in half a second, and those who are served are served in time; who
+    needs no connection notices nothing. In report it is told, and the door is as it was.
     """
-    door = DoorGuard(Registry(), mode="enforce", wait_seconds=5.0, now=simulated.time)
-    since = {"at": inf}
-    hurried = []
-    door.waits_since = lambda: since["at"]
-    door.hurry = lambda seconds: hurried.append((round(simulated.now - began, 1), seconds))
-    served, _ = service(simulated, door=door)
-    began = simulated.now
-    served.offer("/rest", 20, since=0, seconds=20)
+    registry = Registry()
+    door = DoorGuard(registry, mode="enforce", wait_seconds=5.0, now=simulated.time)
+    line, _ = guarded(
+        simulated, Holding(), settings=settled(mode=mode), door=door, registry=registry
+    )
+    served = Service(simulated, line, deadline_seconds=1.7)
+    served.offer("/hold", 10, since=0, seconds=15)
+    served.offer("/free", 10, since=0, seconds=20)
+    served.run(35)
 
-    def waits(at):
-        since["at"] = at
-
-    simulated.call_later(1.0, waits, simulated.now + 1.0)
-    simulated.call_later(9.0, waits, inf)
-    served.run(20)
-    (at, seconds), (until, free) = hurried
-    assert 6.2 <= at <= 6.7
-    assert seconds == 0.5
-    assert 12.0 <= until <= 12.7
-    assert free == inf
+    hold = served.outcomes["/hold"]
+    in_time = sum(hold.by_second[second] for second in range(8, 15))
+    if mode == "enforce":
+        assert in_time >= 8
+        assert hold.shed > 50
+    else:
+        assert in_time == 0
+    assert shares(served.outcomes["/free"]) == (200, 0, 0)
     assert [type(fact).__name__ for fact in stated] == ["ServiceOverloaded", "ServiceRecovered"]
-    assert {fact.why for fact in stated} == {"pool"}
+    assert [(fact.why, getattr(fact, "mode", mode)) for fact in stated] == [("pool", mode)] * 2
+    # Some seconds with little to do, and they may wait as long as ever.
+    assert door._hurry_seconds == inf
+    assert door.waits_since() == inf
 
 
 def test_readiness_is_left_alone_but_where_it_is_asked_for(simulated):

@@ -197,6 +197,30 @@ async def test_a_door_without_a_time_waits_as_long_as_it_takes(ask):
     assert [told.status for told in await asyncio.gather(*tasks)] == [200, 200]
 
 
+async def test_in_a_hurry_nobody_waits_longer_than_that(ask):
+    """Who came before waits as long as ever; afterwards everybody does again."""
+    handler = Handler(Pool())
+    line, door = behind(handler)
+    await taught(line, handler, ask)
+    holder = asyncio.create_task(ask(line, "/items/1"))
+    await until(lambda: handler.inside)
+    patient = asyncio.create_task(ask(line, "/items/2"))
+    await until(lambda: door.statistics().waiting)
+
+    door.hurry(0.02)
+    hurried = await ask(line, "/items/3")
+    door.hurry(float("inf"))
+    again = asyncio.create_task(ask(line, "/items/4"))
+    await until(lambda: door.statistics().waiting == 2)
+    since = door.waits_since()
+    handler.go.set()
+
+    assert hurried.status == 503
+    assert since <= time.monotonic()
+    assert [(await task).status for task in (holder, patient, again)] == [200, 200, 200]
+    assert door.wait_seconds == GUARD_SECONDS
+
+
 async def test_in_report_everybody_comes_in_and_it_is_said_who_would_have_waited(ask, heard):
     """What enforcing would do, without doing it."""
     handler = Handler(Pool())
