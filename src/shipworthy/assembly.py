@@ -615,11 +615,7 @@ class _Hull:
         if not (inner or self.led):
             for scrape in self._scrape:
                 life.add(Component("metrics", scrape.start, scrape.stop))
-        for guard in self._limits:
-            life.add(Component("limits", self._limits_file.start, self._limits_file.stop))
-            life.add(Component("limits store", _at_once, guard.stop))
-            if (check := guard.check()) is not None:
-                life.add_check(check)
+        self._furnish_limits(life)
         life.add(self._application())
         if inner:
             return
@@ -631,6 +627,13 @@ class _Hull:
             life.add_check(self._ready_route())
         for admission in self._admission:
             for check in admission.checks():
+                life.add_check(check)
+
+    def _furnish_limits(self, life: Lifecycle) -> None:
+        for guard in self._limits:
+            life.add(Component("limits", self._limits_file.start, self._limits_file.stop))
+            life.add(Component("limits store", _at_once, guard.stop))
+            if (check := guard.check()) is not None:
                 life.add_check(check)
 
     async def _started(self, state: dict[str, Any] | None) -> None:

@@ -8,10 +8,10 @@ from typing import Literal
 from shipworthy.admission import LimitsSettings
 from shipworthy.settings import Loaded, duration, option, section
 from shipworthy.telemetry import TraceSettings
+from shipworthy.web.admission_settings import AdmissionSettings
 from shipworthy.web.body_settings import BodySettings
 from shipworthy.web.browser_settings import CspSettings, CsrfSettings, HeadersSettings
 from shipworthy.web.host_settings import HostSettings, HttpsSettings
-from shipworthy.web.admission_settings import AdmissionSettings
 
 _PATH = re.compile(r"/[^\s?#]*")
 _METHOD = re.compile(r"[A-Z]+")
