@@ -1,26 +1,6 @@
 """Whom a request is charged to, and under which name."""
 
-import pytest
-
-from shipworthy.admission import KeyMaker, network_of
-
-
-@pytest.mark.parametrize(
-    ("address", "network"),
-    [
-        ("192.0.2.1", "192.0.2.1"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("2001:DB8:1:2::9", "2001:db8:1:2::/64"),
-        ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("", ""),
-        ("no:address", "no:address"),
-        ("n" * 100, "n" * 64),
-    ],
-)
-def test_a_network_is_what_a_client_cannot_change_by_itself(address, network):
-    """However it is written; what is no address is taken as it is, and not all of it."""
-    assert network_of(address) == network
+from shipworthy.admission import KeyMaker
 
 
 def test_a_name_is_a_hash_that_only_the_same_secret_makes_again():

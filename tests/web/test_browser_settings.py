@@ -97,5 +97,6 @@ def test_a_hull_says_it_among_its_remarks(settled):
     async def app(scope, receive, send):
         pass
 
-    (remark,) = harden(app, settings=settled("production", WEB__ACCESS_LOG="false")).remarks
+    hull = harden(app, settings=settled("production", WEB__ACCESS_LOG="false", HOSTS__ALLOWED="*"))
+    (remark,) = hull.remarks
     assert remark.startswith("csp and csrf only report")

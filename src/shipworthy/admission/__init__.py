@@ -12,8 +12,9 @@ is served, where requests wait and how they are refused (`web`), and pools of co
 
 from shipworthy.admission.concurrency import ConcurrencyLimit
 from shipworthy.admission.explain import Decision, decisions_on, described
-from shipworthy.admission.identity import SOURCES, KeyMaker, Source, network_of
+from shipworthy.admission.identity import SOURCES, KeyMaker, Source
 from shipworthy.admission.live import LimitsChanged, LimitsFile, LimitsKept
+from shipworthy.admission.network import UNIX, address_of, network_of, read_address
 from shipworthy.admission.pattern import METHODS, WEBSOCKET
 from shipworthy.admission.plan import LimitPlan, plan_of
 from shipworthy.admission.policy import ClientTier, Policy, network_quota, share
@@ -29,6 +30,7 @@ __all__ = [
     "RANKS",
     "SHARES",
     "SOURCES",
+    "UNIX",
     "WEBSOCKET",
     "ClientTier",
     "ConcurrencyLimit",
@@ -51,6 +53,7 @@ __all__ = [
     "TierSettings",
     "Turns",
     "Waiting",
+    "address_of",
     "decisions_on",
     "described",
     "is_pattern",
@@ -59,5 +62,6 @@ __all__ = [
     "network_quota",
     "open_buckets",
     "plan_of",
+    "read_address",
     "share",
 ]

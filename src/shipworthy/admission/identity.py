@@ -4,9 +4,7 @@ Pure but for the secret, which is made here where nobody gives one.
 """
 
 import os
-from functools import lru_cache
 from hashlib import blake2b
-from ipaddress import IPv6Address
 from typing import Final, Literal, final, get_args
 
 Source = Literal["api_key", "user", "network"]
@@ -38,20 +36,3 @@ class KeyMaker:
         text = f"{policy}\0{source}\0{route}\0{len(value)}\0{value}"
         made.update(text.encode("utf-8", "surrogatepass"))
         return made.hexdigest()
-
-
-@lru_cache(maxsize=4096)
-def network_of(address: str) -> str:
-    """Return what a client cannot change by itself: an IPv4 address, of IPv6 the first 64 bits.
-
-    An IPv4 address written as one of IPv6 is the former. '' is a client without an address.
-    """
-    if ":" not in address:
-        return address[:64]
-    try:
-        found = IPv6Address(address.partition("%")[0])
-    except ValueError:
-        return address[:64]
-    if found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped)
-    return f"{IPv6Address(int(found) >> 64 << 64)}/64"

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from shipworthy.admission.identity import SOURCES, network_of
+from shipworthy.admission.identity import SOURCES
+from shipworthy.admission.network import network_of
 from shipworthy.admission.pattern import Pattern, pattern_of
 from shipworthy.admission.policy import (
     ClientTier,

@@ -10,6 +10,7 @@ the process (`telemetry`), what a failure of a database means and where keys are
 which guards an application gets (`assembly`).
 """
 
+from shipworthy.admission import address_of, network_of
 from shipworthy.web.access import Access
 from shipworthy.web.actor import ActorFinder, ActorHeaderRefused, ActorUnreadable, actor_named
 from shipworthy.web.actor_settings import ActorSettings
@@ -32,7 +33,7 @@ from shipworthy.web.browser_settings import (
     undecided,
     unsealed,
 )
-from shipworthy.web.client import ClientFound, ClientRule, address_of, network_of
+from shipworthy.web.client import ClientFound, ClientRule
 from shipworthy.web.client_settings import ClientSettings
 from shipworthy.web.context import Correlation, new_ids, parse_traceparent
 from shipworthy.web.csp import CspGuard, PolicyProposed, csp_nonce

@@ -14,12 +14,12 @@ from functools import partial
 from importlib import import_module
 from typing import Annotated, Any, Final, final
 
+from shipworthy.admission import address_of
 from shipworthy.context import Actor
 from shipworthy.errors import SettingsInvalid
 from shipworthy.events import Event, Label, Severity, emit, event
 from shipworthy.web.actor_settings import ActorSettings
 from shipworthy.web.bearer import read_claims, verifier_of
-from shipworthy.web.client import address_of
 from shipworthy.web.client_settings import ClientSettings
 from shipworthy.web.forwarded import Forwarded, peer_of
 from shipworthy.web.line import Scope

@@ -10,11 +10,11 @@ Not here: which proxies are trusted (`client_settings`), and who is told (`forwa
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final, NamedTuple, final
 
+from shipworthy.admission import UNIX, address_of, read_address
 from shipworthy.web.authority import host_of
-from shipworthy.web.client_settings import UNIX, ClientSettings
+from shipworthy.web.client_settings import ClientSettings
 
 # How many entries are looked at, from the right: more than any chain of proxies is long.
 ENTRIES_MAX: Final = 32
@@ -24,10 +24,6 @@ ENTRY_BYTES: Final = 96
 ELEMENT_BYTES: Final = 1024
 # What is remembered of addresses that were read.
 _REMEMBERED: Final = 4096
-# What one customer has, and may change within as he likes (RFC 6177).
-_CUSTOMER_BITS: Final = 64
-# Where a translator puts IPv4 addresses (RFC 6052): as one /64 they would all be one client.
-_TRANSLATED: Final = IPv6Network("64:ff9b::/96")
 _PORT_MAX: Final = 65535
 
 _PORT: Final = re.compile(r"(?::(?:([0-9]{1,5})|_[A-Za-z0-9._-]+))?")
@@ -118,32 +114,8 @@ class ClientRule:
     def _is_proxy(self, peer: str) -> bool:
         if not peer or peer == UNIX:
             return self._unix
-        address = _address(peer)
+        address = read_address(peer)
         return address is not None and any(address in network for network in self._networks)
-
-
-@lru_cache(_REMEMBERED)
-def address_of(peer: str) -> str:
-    """Return the one way to write an address: IPv4 as such, no zone, as RFC 5952 asks.
-
-    A peer without an address is `unix`; what is none stays as it is.
-    """
-    address = _address(peer)
-    return (peer or UNIX) if address is None else str(address)
-
-
-@lru_cache(_REMEMBERED)
-def network_of(address: str) -> str:
-    """Return the network that counts as one client: an IPv4 address, of IPv6 the /64 around it.
-
-    What is no address is a network of its own: `unix`, for all that come through a socket.
-    """
-    found = _address(address)
-    if isinstance(found, IPv6Address):
-        if found in _TRANSLATED:
-            return str(IPv4Address(int(found) & 0xFFFF_FFFF))
-        return str(IPv6Network((found, _CUSTOMER_BITS), strict=False))
-    return address if found is None else str(found)
 
 
 def scheme_named(text: bytes) -> str:
@@ -155,17 +127,6 @@ def authority_named(text: bytes) -> bytes:
     """Return what names a host, with its port; nothing for what does not."""
     text = text.strip()
     return text if host_of(text) is not None else b""
-
-
-def _address(text: str) -> IPv4Address | IPv6Address | None:
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return None
-    if isinstance(address, IPv6Address):
-        # A zone says by which of its interfaces a machine was reached, and nothing of the client.
-        return address.ipv4_mapped or IPv6Address(int(address))
-    return address
 
 
 def _entries(lines: Sequence[bytes]) -> Iterator[Hop | None]:
@@ -246,7 +207,7 @@ def _read_hop(entry: bytes) -> Hop | None:
         rest, is_whole = f":{port}", True
     else:
         name, rest, is_whole = text, "", True
-    address, found = _address(name), _PORT.fullmatch(rest)
+    address, found = read_address(name), _PORT.fullmatch(rest)
     if not is_whole or address is None or found is None:
         return None
     port_said = int(found[1] or 0)

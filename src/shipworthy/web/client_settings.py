@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 from typing import Final, Literal
 
+from shipworthy.admission import UNIX
 from shipworthy.settings import option, section
 
-# What a peer without an address is called, as of a Unix socket.
-UNIX: Final = "unix"
 # Nobody owns a wider range of public addresses: whoever names one, names strangers. By version.
 _WIDEST: Final = {4: 8, 6: 16}
 # Where IPv6 writes an IPv4 address, as a socket that listens for both does (RFC 4291, 2.5.5.2).

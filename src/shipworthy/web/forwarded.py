@@ -5,8 +5,9 @@ Not here: who it is (`client`).
 
 from typing import Annotated, Final, final
 
+from shipworthy.admission import address_of
 from shipworthy.events import Event, Label, Severity, emit, event
-from shipworthy.web.client import ClientRule, address_of
+from shipworthy.web.client import ClientRule
 from shipworthy.web.client_settings import ClientSettings
 from shipworthy.web.line import Call, Scope
 

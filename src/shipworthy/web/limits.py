@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, NamedTuple, final
 from typing_extensions import override
 
 from shipworthy.admission import (
+    UNIX,
     WEBSOCKET,
     KeyMaker,
     LimitPlan,
@@ -350,7 +351,7 @@ class LimitsGuard:
         for source in policy.sources:
             if source == "network":
                 value = network_of(record.client)
-                if not value:
+                if not value or value == UNIX:
                     self._say_unknown(call)
                     continue
             elif source == "user":
