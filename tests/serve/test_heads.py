@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from shipworthy.serve.heads import HeadRule, handshake_refusal, target_refusal
+from shipworthy.serve.heads import HeadLimits, handshake_refusal, target_refusal
 
-RULE = HeadRule(head_bytes=4096, head_count=20, url_bytes=1024)
+RULE = HeadLimits(head_bytes=4096, head_count=20, url_bytes=1024)
 HOST = (b"host", b"shop.example")
 
 
@@ -77,7 +77,7 @@ def test_a_body_has_one_end(headers, version, expected):
 
 def test_what_is_not_strict_looks_at_the_size_alone():
     """Switched off, the largest head is what is left."""
-    rule = HeadRule(head_bytes=4096, strict=False)
+    rule = HeadLimits(head_bytes=4096, strict=False)
     assert rule_of([], rule=rule) is None
     assert rule_of([(b"x", b"y" * 4096)], rule=rule) == ("head-bytes", 431)
 

@@ -15,7 +15,7 @@ from shipworthy import harden
 from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.events import listen
 from shipworthy.serve.engine import UvicornEngine
-from shipworthy.serve.heads import Refusal
+from shipworthy.serve.heads import TurnedAway
 from shipworthy.serve.pace import PaceRule
 from shipworthy.serve.protocol import (
     LOOK_SECONDS,
@@ -694,7 +694,7 @@ async def test_a_bad_body_under_an_answer_that_has_begun_ends_the_connection() -
         await app.began.wait()
         told = engine._connections.tasks.copy()
         (connection,) = engine._connections.connections
-        connection.turn_away(Refusal("body-rate", 408, "too slow"))
+        connection.turn_away(TurnedAway("body-rate", 408, "too slow"))
 
         assert b" 408 " not in await client.drip(b"a")
         await until(lambda: all(task.done() for task in told))

@@ -25,7 +25,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from shipworthy.context import RequestRecord
-from shipworthy.serve.heads import HeadRule, Refusal, handshake_refusal, target_refusal
+from shipworthy.serve.heads import HeadLimits, TurnedAway, handshake_refusal, target_refusal
 from shipworthy.serve.pace import Pace, PaceRule
 from shipworthy.serve.protocol_settings import ProtocolSettings
 from shipworthy.serve.sockets import bytes_taken, is_local
@@ -68,12 +68,12 @@ RULES: Final = (
 class Refused(Exception):
     """Stops the parser; never leaves the connection."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: TurnedAway) -> None:
         super().__init__(refusal.rule)
         self.refusal = refusal
 
 
-def refusing(refusal: Refusal, request_id: str) -> bytes:
+def refusing(refusal: TurnedAway, request_id: str) -> bytes:
     """Return a whole answer to a request that no application hears of."""
     record = RequestRecord(request_id, request_id, "", "")
     body = problem(refusal.status, refusal.detail, record=record)
@@ -91,7 +91,7 @@ UNBOUNDED: Final = PaceRule(grace_seconds=math.inf, bytes_per_second=1.0)
 class ConnectionRules:
     """What clients may do on their connections; the defaults are those of the settings."""
 
-    head: HeadRule = field(default_factory=HeadRule)
+    head: HeadLimits = field(default_factory=HeadLimits)
     header_seconds: float = 10.0
     body: PaceRule = field(
         default_factory=lambda: PaceRule(grace_seconds=10.0, bytes_per_second=500.0)
@@ -106,7 +106,7 @@ class ConnectionRules:
         """Return what the settings say; switched off, no more than the largest head is left."""
         if settings.mode == "off":
             return cls(
-                head=HeadRule(
+                head=HeadLimits(
                     head_bytes=head_bytes, head_count=math.inf, url_bytes=math.inf, strict=False
                 ),
                 header_seconds=math.inf,
@@ -115,7 +115,7 @@ class ConnectionRules:
             )
         per_second = settings.bytes_per_second
         return cls(
-            head=HeadRule(
+            head=HeadLimits(
                 head_bytes=head_bytes, head_count=settings.head_count, url_bytes=settings.url_bytes
             ),
             header_seconds=settings.header_seconds,
@@ -395,7 +395,7 @@ class LeavingHttpProtocol(HttpToolsProtocol):
         self._refused = False
         # What there is to say once the answers before it are given; nothing is heard any more.
         self._last_word = b""
-        self._stopped_by: Refusal | None = None
+        self._stopped_by: TurnedAway | None = None
         # The last request that was handed to the application, with its task.
         self._answered_now: RequestResponseCycle | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -433,7 +433,7 @@ class LeavingHttpProtocol(HttpToolsProtocol):
         most = state.rules.connections_per_client
         if state.clients[self._network] > most:
             detail = f"an address may have {most} connections at a time"
-            self.turn_away(Refusal("connections-per-client", 429, detail))
+            self.turn_away(TurnedAway("connections-per-client", 429, detail))
 
     @property
     def standing(self) -> tuple[int, float] | None:
@@ -516,14 +516,14 @@ class LeavingHttpProtocol(HttpToolsProtocol):
         most = self.server_state.rules.head.head_bytes
         if self._extra_bytes > most and not self.transport.is_closing():
             detail = f"chunk extensions and trailers may have {most:,} bytes"
-            self.turn_away(Refusal("chunks", 400, detail))
+            self.turn_away(TurnedAway("chunks", 400, detail))
 
     @override
     def send_400_response(self, msg: str) -> None:
         """Refuse what the parser could not read, and what stopped it, in our words."""
-        self.turn_away(self._stopped_by or Refusal("unreadable", 400, "this is no HTTP request"))
+        self.turn_away(self._stopped_by or TurnedAway("unreadable", 400, "this is no HTTP request"))
 
-    def turn_away(self, refusal: Refusal) -> None:
+    def turn_away(self, refusal: TurnedAway) -> None:
         """Refuse what is being received, and end the connection: with an answer, if one can be.
 
         One cannot where half of another is on its way, and must wait for those before it.
@@ -598,7 +598,7 @@ class LeavingHttpProtocol(HttpToolsProtocol):
             since = max(self.asking_since, self.idle_since)
             if now - since > rules.header_seconds and not self.answering:
                 detail = f"no head of a request within {rules.header_seconds:g} s"
-                self.turn_away(Refusal("header-deadline", 408, detail))
+                self.turn_away(TurnedAway("header-deadline", 408, detail))
         elif self.receiving:
             if not self._brings(now, rules.body):
                 self._give_up_body(rules.body)
@@ -616,7 +616,7 @@ class LeavingHttpProtocol(HttpToolsProtocol):
             self.linger()
         else:
             detail = f"the body came more slowly than {rule.bytes_per_second:g} bytes/s"
-            self.turn_away(Refusal("body-rate", 408, detail))
+            self.turn_away(TurnedAway("body-rate", 408, detail))
 
     def _brings(self, now: float, rule: PaceRule) -> bool:
         """Whether the client brings its body as fast as it must, where we wait for it."""
@@ -694,7 +694,7 @@ class LeavingHttpProtocol(HttpToolsProtocol):
         if self.server_state.leaving:
             self.leave()
 
-    def _judge(self) -> Refusal | None:
+    def _judge(self) -> TurnedAway | None:
         """Return why the head that has been read is refused, if it is."""
         rule = self.server_state.rules.head
         url, headers = self.url, self.headers
@@ -704,7 +704,7 @@ class LeavingHttpProtocol(HttpToolsProtocol):
         if url[:1] != b"/" or b"#" in url:
             refusal = target_refusal(self.parser.get_method(), url, headers)
         elif len(self.pipeline) >= PIPELINED_MAX:
-            refusal = Refusal("pipeline", 429, f"{PIPELINED_MAX} requests wait to be answered")
+            refusal = TurnedAway("pipeline", 429, f"{PIPELINED_MAX} requests wait to be answered")
         elif self.parser.should_upgrade() and self._should_upgrade():
             refusal = handshake_refusal(headers)
         return refusal
