@@ -35,6 +35,12 @@ def test_a_head_is_refused_for_its_size_exactly_above_its_bounds(headers, url):
         assert found is None
 
 
+def test_headers_are_counted_however_small_they_are():
+    """The last that may be, and one more."""
+    assert rule_of([HOST, *[(b"x", b"")] * 19]) is None
+    assert rule_of([HOST, *[(b"x", b"")] * 20]) == ("head-count", 431)
+
+
 @pytest.mark.parametrize(
     ("headers", "version", "expected"),
     [
