@@ -210,6 +210,6 @@ def _allows_no_more(strict: Quota, quota: Quota) -> bool:
             )
         case Algorithm.EXACT:
             return strict.worst_in(quota.period_ns) <= quota.count
-        case Algorithm.SLIDING:
+        case _:
             # It may take what is older than its period for younger, but nothing of two before.
             return strict.worst_in(2 * quota.period_ns) <= quota.count

@@ -104,7 +104,7 @@ class Quota:
                 return self.burst + -(-window_ns // self.interval_ns) - 1
             case Algorithm.EXACT:
                 return self.count * periods
-            case Algorithm.SLIDING:
+            case _:
                 # All at the end of one window; whoever spent in the one before cannot spend the
                 # last of this one, and nothing else holds it back at its end.
                 if self.count == 1:
@@ -179,7 +179,7 @@ def judge(state: State | None, quota: Quota, cost: int, now_ns: int) -> tuple[St
             return judge_gcra(_spent_until(state), quota, cost, now_ns)
         case Algorithm.EXACT:
             return judge_exact(_instants(state), quota, cost, now_ns)
-        case Algorithm.SLIDING:
+        case _:
             return judge_sliding(_counts(state), quota, cost, now_ns)
 
 
@@ -190,7 +190,7 @@ def put_back(state: State | None, quota: Quota, cost: int) -> State:
             return max(0, _spent_until(state) - cost * quota.interval_ns)
         case Algorithm.EXACT:
             return _instants(state)[:-cost]
-        case Algorithm.SLIDING:
+        case _:
             window, before, current = _counts(state)
             # The rest of it was taken in the window before.
             left = max(0, cost - current)
@@ -205,7 +205,7 @@ def unspent_at_ns(state: State, quota: Quota) -> int:
         case Algorithm.EXACT:
             instants = _instants(state)
             return instants[-1] + quota.period_ns if instants else 0
-        case Algorithm.SLIDING:
+        case _:
             window, before, current = _counts(state)
             return (window + (2 if current else 1 if before else 0)) * quota.period_ns
 
