@@ -140,7 +140,11 @@ def unknown_settings(
     for span in document.spans():
         variable = _ENV.match(span.partition("=")[0])
         if variable and variable[1] != "SECTION":  # `SHIPWORTHY_SECTION__KEY` is the pattern
-            key = f"{variable[1]}.{variable[2].removesuffix('_FILE')}".lower()
+            # Of a setting in tables that people name, NAME stands in the place of the name.
+            name = variable[2].removesuffix("_FILE").replace("__NAME__", ".NAME.")
+            key = ".".join(
+                part if part == "NAME" else part.lower() for part in (variable[1], *name.split("."))
+            )
         elif re.fullmatch(r"[a-z_]+\.[a-z_]+", span) and span.partition(".")[0] in sections:
             key = span
         else:
