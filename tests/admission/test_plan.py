@@ -62,3 +62,13 @@ def test_a_path_is_looked_up_once_and_a_long_one_is_not_remembered(tmp_path):
     for _ in range(2):
         found.policies_for("GET", long)
     assert asked == ["/odd", long, long]
+
+
+def test_a_policy_that_only_reports_does_not_take_the_default_away(tmp_path):
+    """Else its requests would be held to nothing while it is tried out."""
+    text = "[limits]\nmode = '{}'\n[limits.policies.feed]\nmatch = ['/feed']\nmode = 'report'\n"
+    text += "rate = '9000/minute'\nwith_default = false\n"
+    enforced = plan(tmp_path, text.format("enforce"))
+    assert names(enforced.policies_for("GET", "/feed")) == ["default", "feed"]
+    reported = plan(tmp_path, text.format("report"))
+    assert names(reported.policies_for("GET", "/feed")) == ["feed"]

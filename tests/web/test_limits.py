@@ -185,6 +185,17 @@ async def test_a_limit_for_each_route_has_one_for_all_that_match_none(service, a
         assert (await ask(found.line, path)).status == 429
 
 
+async def test_a_policy_is_meant_below_where_the_application_is_mounted(service, ask):
+    """A path that only begins alike is none below it."""
+    found = service(
+        "[limits]\nmode = 'enforce'\n[limits.policies.a]\nmatch = ['/a']\nrate = '1/30d'\n"
+    )
+    for path, status in (("/api/a", 200), ("/api/a", 429), ("/apia", 200), ("/a", 429)):
+        told = await ask(found.line, path, root_path="/api")
+        assert told.status == status
+    assert json.loads(told.body)["detail"].endswith("is taken in 2592000 s")
+
+
 async def test_probes_are_not_limited(service, ask):
     """Whoever asks whether the service lives is answered."""
     found = service(TWO)

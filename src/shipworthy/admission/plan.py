@@ -39,9 +39,9 @@ class LimitPlan:
 
     def policies_for(self, method: str, path: str) -> tuple[tuple[Policy, ...], str]:
         """Return the policies for a request, in their order, and the template of its route."""
-        return (
-            self._kept(method, path) if len(path) <= _PATH_CHARACTERS else self._find(method, path)
-        )
+        if len(path) + len(method) > _PATH_CHARACTERS:
+            return self._find(method, path)
+        return self._kept(method, path)
 
     def _find(self, method: str, path: str) -> tuple[tuple[Policy, ...], str]:
         return _matching(self.policies, method, path, self._template_of(path))
@@ -52,9 +52,21 @@ def _matching(
 ) -> tuple[tuple[Policy, ...], str]:
     path = plain(path)
     found = tuple(policy for policy in policies if policy.matches(method, path, template))
-    if any(not policy.with_default for policy in found if policy.name != DEFAULT):
+    if any(_stands_for_default(policy, found) for policy in found):
         found = tuple(policy for policy in found if policy.name != DEFAULT)
     return found, template
+
+
+def _stands_for_default(policy: Policy, found: tuple[Policy, ...]) -> bool:
+    """Say whether a policy is in the place of the default.
+
+    One that only reports is not in that of one that is enforced: nothing would hold its requests.
+    """
+    if policy.name == DEFAULT or policy.with_default:
+        return False
+    return policy.mode == "enforce" or all(
+        other.mode == "report" for other in found if other.name == DEFAULT
+    )
 
 
 def plan_of(

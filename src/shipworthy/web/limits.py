@@ -100,14 +100,14 @@ class LimitReached(Rejected):
     def __init__(self, policy: Policy, *, retry_after_seconds: float) -> None:
         super().__init__(
             f"policy '{policy.name}' allows {policy.shown}; come again in "
-            f"{retry_after_seconds:g} s",
+            f"{retry_after_seconds:.0f} s",
             retry_after_seconds=retry_after_seconds,
         )
 
     @property
     @override
     def public_detail(self) -> str:
-        return f"too many requests; the next one is taken in {self.retry_after_seconds:g} s"
+        return f"too many requests; the next one is taken in {self.retry_after_seconds:.0f} s"
 
 
 @final
@@ -610,4 +610,6 @@ def _path(scope: Scope | Mapping[str, Any]) -> str:
     """Return the path of a request below where the application is mounted."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
-    return path[len(root) :] or "/" if root and path.startswith(root) else path
+    if root and path.startswith(root) and path[len(root) :][:1] in ("", "/"):
+        return path[len(root) :] or "/"
+    return path
