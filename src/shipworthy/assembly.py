@@ -469,6 +469,7 @@ class _Hull:
         limits = settings.of(LimitsSettings)
         if limits.mode == "off":
             return ()
+        _countable(limits, self._url)
         guard = LimitsGuard(
             self.registry,
             self.blocked,
@@ -476,6 +477,7 @@ class _Hull:
             template_of=template_of,
             now=SYSTEM_CLOCK.now,
             asks_always=asks_always,
+            database_url=self._url,
         )
         self._limits_file = LimitsFile(settings.file, settings.environment, limits, guard.change)
         return (guard,)
@@ -818,6 +820,22 @@ def _usable(settings: Loaded) -> None:
     refused = settings.refusals()
     if refused:
         raise SettingsInvalid(refused)
+
+
+def _countable(limits: LimitsSettings, database_url: str) -> None:
+    """Raise `SettingsInvalid` where it is not known where the limits are to be counted."""
+    if limits.store == "database" and not (limits.store_url or database_url):
+        missing = (
+            "limits.store = database needs one: set db.url or limits.store_url, and run "
+            "`shipworthy db migrate` there once"
+        )
+        raise SettingsInvalid([missing])
+    if limits.store == "file" and not limits.folder:
+        missing = (
+            "limits.folder: not set, so nobody knows where the file of limits.store = file is; "
+            "name a folder that all processes of this service can write to"
+        )
+        raise SettingsInvalid([missing])
 
 
 def _access_log(registry: Registry, settings: Loaded) -> AccessLog | None:

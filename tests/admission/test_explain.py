@@ -63,7 +63,7 @@ def test_it_is_said_where_is_counted_and_what_happens_without(tmp_path):
     assert described(default, store="memory").store_down == (
         "it is there as long as the process is"
     )
-    shared = "redis://u:secret@host/0"
+    shared = "redis"
     assert described(default, store=shared).store == "redis"
     assert described(default, store=shared).store_down == "each process allows its share"
     assert described(login, store=shared).store_down == "requests are answered 503"

@@ -98,7 +98,6 @@ def test_what_cannot_mean_what_it_says_is_refused_in_one_sentence(limits, text, 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[limits]\nstore = 'nosql://u:secret@h'\n", "limits.store: nothing keeps buckets at 'no"),
         ("[limits]\napi_key_header = 'X-Key'\n", "limits.api_key_header: 'X-Key' is no header"),
         ("[limits.tiers.gold]\n", "limits.tiers.gold has no clients"),
     ],

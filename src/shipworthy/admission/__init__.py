@@ -21,7 +21,7 @@ from shipworthy.admission.policy import ClientTier, Policy, network_quota, share
 from shipworthy.admission.pressure import OverloadBegan, OverloadEnded, Pressure
 from shipworthy.admission.priority import RANKS, Rank, Ranks, is_pattern
 from shipworthy.admission.settings import LimitsSettings, PolicySettings, TierSettings
-from shipworthy.admission.stores import is_shared, open_buckets
+from shipworthy.admission.stores import is_shared, open_buckets, store_of
 from shipworthy.admission.turns import PACE_SECONDS, SHARES, Pace, Turns, Waiting
 
 __all__ = [
@@ -64,4 +64,5 @@ __all__ = [
     "plan_of",
     "read_address",
     "share",
+    "store_of",
 ]

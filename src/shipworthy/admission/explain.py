@@ -90,7 +90,7 @@ def described(policy: Policy, *, user: str = "", store: str) -> Decision:
         cost=policy.cost,
         concurrent=policy.concurrent,
         counts="failures" if policy.failures_only else "all",
-        store=store.partition(":")[0] if shared else _MEMORY,
+        store=store if shared else _MEMORY,
         store_down=_DOWN[policy.when_down] if shared else "it is there as long as the process is",
     )
 

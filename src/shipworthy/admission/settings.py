@@ -15,7 +15,7 @@ from shipworthy.admission.policy import (
     policy_problems,
     quota_of,
 )
-from shipworthy.admission.stores import store_problem
+from shipworthy.admission.stores import REDIS_KINDS
 from shipworthy.errors import Misuse, UnitInvalid
 from shipworthy.settings import Secret, option, secret, section, tables
 from shipworthy.store import Algorithm
@@ -97,8 +97,17 @@ class LimitsSettings:
     mode: Literal["off", "report", "enforce"] = option(
         "report", "answer 429 to who asks too often; report only says who would be refused"
     )
-    store: str = option(
-        "memory", "where the counts are kept: memory, which is each process for itself"
+    store: Literal["auto", "memory", "file", "database", "redis"] = option(
+        "auto",
+        "where the counts are kept: memory, which is each process for itself; file, which the "
+        "workers of one machine share; database or redis; auto is memory, and under `run` with "
+        "several workers a file",
+    )
+    store_url: Secret = secret(  # noqa: RUF009 - a declaration
+        "where Redis or Valkey is (redis://, valkey://), or a database that is not db.url"
+    )
+    folder: str = option(
+        "", "where the file is; under `run` a folder in memory that is removed at its end"
     )
     secret: Secret = secret(  # noqa: RUF009 - a declaration
         "mixed into the keys of a shared store, the same in all processes; without it, addresses "
@@ -149,9 +158,18 @@ class LimitsSettings:
         header = self.api_key_header
         if not header or header != header.lower() or not header.replace("-", "a").isalnum():
             yield f"limits.api_key_header: '{header}' is no header; write it in lower case"
-        unknown = store_problem(self.store)
-        if unknown:
-            yield unknown
+        yield from self._store_problems()
+
+    def _store_problems(self) -> Iterator[str]:
+        kind = self.store_url.reveal().partition(":")[0]
+        is_redis = kind in REDIS_KINDS
+        if self.store == "redis" and not is_redis:
+            yield (
+                f"limits.store_url: {f'{kind}: is no Redis' if kind else 'not set'}; write "
+                f"redis://host:6379/0, or another limits.store"
+            )
+        elif self.store == "database" and is_redis:
+            yield f"limits.store_url: {kind}: is no database; write limits.store = redis"
 
     def _tiers(self) -> tuple[dict[str, ClientTier], list[str]]:
         problems = [

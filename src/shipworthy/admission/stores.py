@@ -1,28 +1,39 @@
-"""Where buckets are kept, by the setting `limits.store`: the one place that knows every store."""
+"""Where buckets are kept, by the settings of the limits: the one place that knows every store."""
 
-from shipworthy.errors import Misuse
+from pathlib import Path
+from typing import Final, Literal
+
 from shipworthy.store import Buckets, MemoryBuckets
 
-MEMORY = "memory"
+StorePlace = Literal["auto", "memory", "file", "database", "redis"]
+REDIS_KINDS: Final = frozenset({"redis", "rediss", "valkey", "valkeys"})
+SHARED: Final = frozenset({"file", "database", "redis"})
 
 
-def store_problem(url: str) -> str:
-    """Return why nothing keeps buckets there, '' where something does; of a URL only its kind."""
-    if url == MEMORY:
-        return ""
-    return f"limits.store: nothing keeps buckets at '{url.partition(':')[0]}'; write memory"
+def store_of(place: StorePlace, *, workers: int = 1) -> StorePlace:
+    """Return where the counts are with so many workers: a file as soon as there are several."""
+    if place != "auto":
+        return place
+    return "memory" if workers == 1 else "file"
 
 
-def open_buckets(url: str, *, keys_most: int) -> Buckets:
-    """Return the buckets that `limits.store` names; connects to nothing yet.
+def open_buckets(place: StorePlace, *, url: str = "", folder: str = "", keys_most: int) -> Buckets:
+    """Return the buckets at that place; connects to nothing yet.
 
-    Raises `Misuse` for a store that nobody has.
+    `url` is of a database or of Redis, `folder` where the file is. Raises `Misuse` for what is not
+    installed, and `BucketsUnavailable` for a file that cannot be used.
     """
-    if url == MEMORY:
-        return MemoryBuckets(keys_most)
-    raise Misuse(store_problem(url))
+    if place == "file":
+        from shipworthy.store import open_buckets as opened
+
+        return opened("sqlite:", folder=Path(folder), keys_most=keys_most)
+    if place in SHARED:
+        from shipworthy.store import open_buckets as opened
+
+        return opened(url, keys_most=keys_most)
+    return MemoryBuckets(keys_most)
 
 
-def is_shared(url: str) -> bool:
+def is_shared(place: str) -> bool:
     """Say whether all processes count together there."""
-    return url != MEMORY
+    return place in SHARED

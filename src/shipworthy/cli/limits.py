@@ -41,8 +41,8 @@ def list_policies(*, config: ConfigFile = None, as_json: Json = False) -> None:
     """
     from shipworthy.admission import described
 
-    limits, policies = _policies(config)
-    found = [described(policy, store=limits.store) for policy in policies]
+    limits, policies, store = _policies(config)
+    found = [described(policy, store=store) for policy in policies]
     if as_json:
         print_json({"mode": limits.mode, "policies": [one.facts() for one in found]})
     elif found:
@@ -91,8 +91,8 @@ def explain(
             raise Misuse(f"'{method}' is no method; write one of {', '.join(METHODS)}")
         if not path.startswith("/"):
             raise Misuse(f"'{path}' is no path; begin it with a slash")
-    limits, policies = _policies(config)
-    found = decisions_on(policies, method, path.partition("?")[0], user=user, store=limits.store)
+    limits, policies, store = _policies(config)
+    found = decisions_on(policies, method, path.partition("?")[0], user=user, store=store)
     if as_json:
         print_json(
             {
@@ -112,12 +112,15 @@ def explain(
             print(f"when that is down, {one.policy}: {one.store_down}")
 
 
-def _policies(config: "Path | None") -> "tuple[LimitsSettings, tuple[Policy, ...]]":
-    from shipworthy.admission import LimitsSettings
+def _policies(config: "Path | None") -> "tuple[LimitsSettings, tuple[Policy, ...], str]":
+    from shipworthy.admission import LimitsSettings, store_of
+    from shipworthy.serve import ServeSettings
 
-    limits = load_settings(config).of(LimitsSettings)
+    settings = load_settings(config)
+    limits = settings.of(LimitsSettings)
+    store = store_of(limits.store, workers=settings.of(ServeSettings).workers)
     with refusals_said(settings=2):
         policies, problems = limits.read()
         if problems:
             raise SettingsInvalid(problems)
-    return limits, policies
+    return limits, policies, store

@@ -23,6 +23,7 @@ from typing import Annotated, Any, TypeVar
 import orjson
 
 from shipworthy import __version__
+from shipworthy.admission import LimitsSettings, store_of
 from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.errors import ShipworthyError
 from shipworthy.events import Event, Measure, Seldom, Severity, emit, event
@@ -470,6 +471,14 @@ class Supervisor:
             silent=self._silent(answers),
         )
 
+    def _limits_shared(self) -> dict[str, str]:
+        """Return where the workers count for the rate limits together, where nobody says."""
+        limits = self._settings.of(LimitsSettings)
+        place = store_of(limits.store, workers=self._supervision.wanted)
+        if limits.mode == "off" or place != "file" or limits.folder:
+            return {}
+        return {"limits.store": place, "limits.folder": str(self._counts.path)}
+
     async def security(self) -> SecurityFacts:
         """Return what the guards of the workers turned away, and who does not answer."""
         answers = await self._ask_all("blocked")
@@ -804,7 +813,7 @@ class Supervisor:
                 target=self._target,
                 directory=str(self._directory),
                 config=str(self._config) if self._config else None,
-                overrides=self._overrides,
+                overrides={**self._overrides, **self._limits_shared()},
                 channel_fd=theirs.fileno(),
                 listen_fds=tuple(sock.fileno() for sock in self._sockets),
                 generation=generation,

@@ -216,13 +216,19 @@ class LimitsGuard:
         now: Callable[[], float],
         asks_always: bool = False,
         buckets: Buckets | None = None,
+        database_url: str = "",
     ) -> None:
         self._blocked = blocked
         self._template_of = template_of
         self._now = now
         self._asks_always = asks_always
         self._local = MemoryBuckets(settings.keys_most)
-        found = buckets or open_buckets(settings.store, keys_most=settings.keys_most)
+        found = buckets or open_buckets(
+            settings.store,
+            url=settings.store_url.reveal() or database_url,
+            folder=settings.folder,
+            keys_most=settings.keys_most,
+        )
         if isinstance(found, MemoryBuckets):
             self._local = found
             self._store: Buckets | None = None
