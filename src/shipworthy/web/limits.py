@@ -179,11 +179,16 @@ class _Wanted:
 class _Force:
     """The limits that are in force, and what was found by them; replaced as a whole."""
 
-    __slots__ = ("api_key", "kept", "plan")
+    __slots__ = ("api_key", "by_address", "kept", "plan")
 
     def __init__(self, plan: LimitPlan, api_key: bytes) -> None:
         self.plan = plan
         self.api_key = api_key
+        # Where one policy is for every request, which is the default: what whoever has nothing
+        # but an address is charged to.
+        self.by_address: dict[str, _Wanted] | None = None
+        if plan.everywhere is not None and len(plan.everywhere) == 1 and not plan.counts_open:
+            self.by_address = {}
         self.kept: dict[tuple[str, str, str, str], _Wanted] = {}
 
 
@@ -268,6 +273,23 @@ class LimitsGuard:
         force = self._force
         if call.probe or not force.plan.policies:
             return None
+        by_address = force.by_address
+        if by_address is not None and self._has_address_only(force, call):
+            known = by_address.get(call.record.client)
+            if known is not None:
+                self._take_known(call, known)
+                return None
+        return self._take_all(force, call)
+
+    def _take_known(self, call: Call, known: _Wanted) -> None:
+        taken = self._local.take_one(*known.asks[0])
+        if known.policy.mode == "enforce":
+            self._settle(call, (known,), (taken,))
+        elif known.failures or not taken.allowed:
+            self._report(call, known, (taken,))
+
+    def _take_all(self, force: _Force, call: Call) -> Awaitable[None] | None:
+        """Take what every policy for the call needs."""
         policies = force.plan.everywhere
         route = ""
         if policies is None:
@@ -285,6 +307,11 @@ class LimitsGuard:
             self._claim(call, wanted)
         if self._store is not None:
             return self._ask(call, self._store, wanted)
+        by_address = force.by_address
+        if by_address is not None and self._has_address_only(force, call):
+            if len(by_address) >= _KEPT_MOST:
+                by_address.clear()
+            by_address[call.record.client] = wanted[0]
         self._take(call, wanted, self._local)
         return None
 
@@ -371,6 +398,15 @@ class LimitsGuard:
                 return self._by_key(force, policy, call, sent.decode("latin-1"), route)
             return self._by(force, policy, source, value, route)
         return None
+
+    def _has_address_only(self, force: _Force, call: Call) -> bool:
+        """Say whether nobody is named for a call, and it has no key."""
+        return (
+            call.record.named is None
+            and not self._asks_always
+            and "user" not in call.scope
+            and force.api_key not in call.headers
+        )
 
     def _user(self, call: Call) -> str:
         record = call.record
