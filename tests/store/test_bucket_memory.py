@@ -197,6 +197,8 @@ def test_threads_take_no_more_together_than_one_would():
     buckets = MemoryBuckets(now_ns=Hand())
     exact, even = Ask("exact", quota(Algorithm.EXACT, 100)), Ask("even", quota(count=1000))
     allowed: list[int] = []
+    # From here on the others are not the first, so every one of their decisions takes the lock.
+    assert buckets.take_one("other", quota()).allowed
 
     def hammer() -> None:
         allowed.append(sum(buckets.take_now([exact, even])[0].allowed for _ in range(200)))
