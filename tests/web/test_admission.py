@@ -29,6 +29,8 @@ from shipworthy.web import (
     ServiceRecovered,
 )
 
+pytestmark = pytest.mark.slow
+
 CAPACITY = 40  # of requests that compute for 25 ms, in a second
 
 

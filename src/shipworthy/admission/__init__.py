@@ -22,7 +22,7 @@ from shipworthy.admission.pressure import OverloadBegan, OverloadEnded, Pressure
 from shipworthy.admission.priority import RANKS, Rank, Ranks, is_pattern
 from shipworthy.admission.settings import LimitsSettings, PolicySettings, TierSettings
 from shipworthy.admission.stores import is_shared, open_buckets, store_of
-from shipworthy.admission.turns import PACE_SECONDS, SHARES, Pace, Turns, Waiting
+from shipworthy.admission.turns import PACE_SECONDS, SHARES, Pace, Turn, Turns
 
 __all__ = [
     "METHODS",
@@ -51,8 +51,8 @@ __all__ = [
     "Ranks",
     "Source",
     "TierSettings",
+    "Turn",
     "Turns",
-    "Waiting",
     "address_of",
     "decisions_on",
     "described",

@@ -30,8 +30,8 @@ _PACE_MOST: Final = 256
 
 
 @dataclass(slots=True, eq=False)
-class Waiting:
-    """One that waits, and since when; `ticket` is what whoever asked knows it by."""
+class Turn:
+    """Whoever waits for one, and since when; `ticket` is what whoever asked knows it by."""
 
     rank: Rank
     since: float
@@ -47,7 +47,7 @@ class Turns:
 
     def __init__(self, *, wait_seconds: float) -> None:
         self._wait_seconds = wait_seconds
-        self._lines: dict[Rank, dict[Waiting, None]] = {rank: {} for rank in RANKS}
+        self._lines: dict[Rank, dict[Turn, None]] = {rank: {} for rank in RANKS}
         self._crowded_at = -inf
         # Seconds from one turn to the next while somebody waits; 0 until that is known.
         self._interval = 0.0
@@ -70,20 +70,20 @@ class Turns:
 
     def wait(
         self, rank: Rank, *, since: float, now: float, ticket: Any, deadline: float = inf
-    ) -> Waiting:
+    ) -> Turn:
         """Let one more wait."""
-        waiting = Waiting(rank, since, deadline, ticket)
+        waiting = Turn(rank, since, deadline, ticket)
         if not self:
             self._measured_at = now
             self._let_in = 0
         self._lines[rank][waiting] = None
         return waiting
 
-    def leave(self, waiting: Waiting) -> None:
+    def leave(self, waiting: Turn) -> None:
         """Forget one that does not wait any more; without effect for one that had its turn."""
         self._lines[waiting.rank].pop(waiting, None)
 
-    def next(self, now: float, *, inside: int, limit: float) -> Waiting | None:
+    def next(self, now: float, *, inside: int, limit: float) -> Turn | None:
         """Return whose turn it is, None where nobody may go in."""
         for rank, line in self._lines.items():
             if not line:
@@ -99,7 +99,7 @@ class Turns:
             return waiting
         return None
 
-    def too_many(self, now: float) -> list[Waiting]:
+    def too_many(self, now: float) -> list[Turn]:
         """Return who has to go because more wait than can be served; they wait no more.
 
         Those of the last rank go first, and of them whoever has waited longest.
@@ -107,7 +107,7 @@ class Turns:
         over = len(self) - self.room
         if over > 0:
             self._crowded_at = now
-        go: list[Waiting] = []
+        go: list[Turn] = []
         for line in reversed(self._lines.values()):
             while line and len(go) < over:
                 waiting = next(iter(line))
@@ -115,7 +115,7 @@ class Turns:
                 go.append(waiting)
         return go
 
-    def in_vain(self, now: float, *, overloaded: bool) -> list[Waiting]:
+    def in_vain(self, now: float, *, overloaded: bool) -> list[Turn]:
         """Return who has waited as long as it may; they wait no more.
 
         That is until the deadline, and in an overload no longer than `wait_seconds`.

@@ -27,8 +27,8 @@ from shipworthy.admission import (
     Pressure,
     Rank,
     Ranks,
+    Turn,
     Turns,
-    Waiting,
 )
 from shipworthy.context import current_deadline
 from shipworthy.errors import Rejected
@@ -406,7 +406,7 @@ class AdmissionGuard:
                 _ring(one.ticket, "crowded")
         return self._sit(waiting, seat)
 
-    async def _sit(self, waiting: Waiting, seat: _Seat) -> None:
+    async def _sit(self, waiting: Turn, seat: _Seat) -> None:
         try:
             reason = await seat.bell
         except BaseException:
