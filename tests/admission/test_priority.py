@@ -2,29 +2,29 @@
 
 import pytest
 
-from shipworthy.admission import Ranks, is_pattern
+from shipworthy.admission import Ranks
+from shipworthy.errors import Misuse
 
 
 @pytest.mark.parametrize(
     ("pattern", "method", "path", "meant"),
     [
         ("/pay", "POST", "/pay", True),
+        ("/pay", "POST", "/pay/", True),
         ("/pay", "POST", "/pay/1", False),
         ("POST /pay", "POST", "/pay", True),
         ("POST /pay", "GET", "/pay", False),
-        ("/pay*", "GET", "/payments", True),
-        ("/pay*", "GET", "/pay/1", False),
         ("/orders/{id}", "GET", "/orders/7", True),
-        ("/orders/{id}", "GET", "/orders/", False),
         ("/orders/{id}/lines", "GET", "/orders/7/lines", True),
         ("/admin/*", "DELETE", "/admin/a/b", True),
         ("/admin/*", "GET", "/administrators", False),
-        ("/a.b", "GET", "/axb", False),
-        ("/*", "WEBSOCKET", "/any\nthing", True),
+        ("WS /chat", "WEBSOCKET", "/chat", True),
+        ("WS /chat", "GET", "/chat", False),
+        ("*", "WEBSOCKET", "/any", True),
     ],
 )
-def test_a_pattern_names_paths_and_before_them_a_method(pattern, method, path, meant):
-    """`{name}` is one segment, `*` text within one, `/*` at the end all below; the rest is text."""
+def test_requests_are_named_as_for_rate_limits(pattern, method, path, meant):
+    """A method and a path, `{name}` for one part of it, a star at its end for anything."""
     assert Ranks(critical=[pattern]).of(method, path) == ("critical" if meant else "default")
 
 
@@ -41,9 +41,8 @@ def test_without_patterns_all_are_the_same():
     assert Ranks().of("GET", "/") == "default"
 
 
-@pytest.mark.parametrize("text", ["pay", "post /pay", "GET  /pay", "/a b", "/a?b", ""])
-def test_what_is_no_path_names_nothing(text):
-    """It is refused with the settings, and where it is used."""
-    assert not is_pattern(text)
-    with pytest.raises(ValueError, match="is no path; begin it with a slash"):
+@pytest.mark.parametrize("text", ["pay", "post /pay", "/a?b", ""])
+def test_what_could_never_match_is_refused(text):
+    """A pattern that meets no request protects nobody, silently."""
+    with pytest.raises(Misuse):
         Ranks(critical=[text])

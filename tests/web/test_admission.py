@@ -629,4 +629,4 @@ def test_names_of_no_request_are_refused_with_the_settings(tmp_path):
     """With their place, before anything is served."""
     said = {"SHIPWORTHY_ADMISSION__CRITICAL": "/pay, pay"}
     (told,) = load(environ=said, directory=tmp_path).refusals()
-    assert told.startswith("admission.critical: 'pay' names no request; begin it with a slash")
+    assert told.startswith("admission.critical: 'pay' has no path; write one that begins with a")

@@ -19,4 +19,4 @@ def test_what_names_no_request_is_refused(name):
     """A pattern that could never meet one protects nobody, silently."""
     assert AdmissionSettings(**{name: ("POST /pay", "/a/{b}/*")}).refusals("production") == []
     (told,) = AdmissionSettings(**{name: ("GET pay",)}).refusals("production")
-    assert told.startswith(f"admission.{name}: 'GET pay' names no request")
+    assert told.startswith(f"admission.{name}: 'GET pay' has no path; write one that begins with")

@@ -15,11 +15,11 @@ from shipworthy.admission.explain import Decision, decisions_on, described
 from shipworthy.admission.identity import SOURCES, KeyMaker, Source
 from shipworthy.admission.live import LimitsChanged, LimitsFile, LimitsKept
 from shipworthy.admission.network import UNIX, address_of, network_of, read_address
-from shipworthy.admission.pattern import METHODS, WEBSOCKET
+from shipworthy.admission.pattern import METHODS, WEBSOCKET, pattern_of
 from shipworthy.admission.plan import LimitPlan, plan_of
 from shipworthy.admission.policy import ClientTier, Policy, network_quota, share
 from shipworthy.admission.pressure import OverloadBegan, OverloadEnded, Pressure
-from shipworthy.admission.priority import RANKS, Rank, Ranks, is_pattern
+from shipworthy.admission.priority import RANKS, Rank, Ranks
 from shipworthy.admission.settings import LimitsSettings, PolicySettings, TierSettings
 from shipworthy.admission.stores import is_shared, open_buckets, store_of
 from shipworthy.admission.turns import PACE_SECONDS, SHARES, Pace, Turn, Turns
@@ -56,11 +56,11 @@ __all__ = [
     "address_of",
     "decisions_on",
     "described",
-    "is_pattern",
     "is_shared",
     "network_of",
     "network_quota",
     "open_buckets",
+    "pattern_of",
     "plan_of",
     "read_address",
     "share",

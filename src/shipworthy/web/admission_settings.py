@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from shipworthy.admission import is_pattern
+from shipworthy.admission import pattern_of
+from shipworthy.errors import Misuse
 from shipworthy.settings import duration, option, section
 
 
@@ -19,8 +20,8 @@ class AdmissionSettings:
     )
     critical: tuple[str, ...] = option(
         (),
-        "requests that are served before all others, as POST /payments or /admin/*; {name} is one "
-        "segment, /* at the end all below",
+        "requests that are served before all others, as POST /payments or /admin/*; written as "
+        "what a rate limit matches",
     )
     sheddable: tuple[str, ...] = option(
         (), "requests that are turned away before all others, written in the same way"
@@ -72,9 +73,16 @@ class AdmissionSettings:
         """Return what names no request, in any environment."""
         del environment
         return [
-            f"admission.{name}: '{pattern}' names no request; begin it with a slash, or with a "
-            f"method, a space and a slash"
+            f"admission.{name}: {problem}"
             for name in ("critical", "sheddable")
             for pattern in getattr(self, name)
-            if not is_pattern(pattern)
+            if (problem := _problem(pattern))
         ]
+
+
+def _problem(pattern: str) -> str:
+    try:
+        pattern_of(pattern)
+    except Misuse as error:
+        return str(error)
+    return ""
