@@ -2,7 +2,7 @@
 
 from hypothesis import given, strategies as st
 
-from shipworthy.serve.pace import BANKED_SECONDS, Pace, PaceRule
+from shipworthy.serve.pace import BANKED_SECONDS, ConnectionPace, PaceRule
 
 RULE = PaceRule(grace_seconds=10.0, bytes_per_second=500.0)
 LOOKS = st.lists(
@@ -12,7 +12,7 @@ LOOKS = st.lists(
 
 def refused_at(rule, looks):
     """Return when the client was refused, None where it never was; looks are steps from 0."""
-    pace, now, moved_bytes = Pace(rule, 0.0, 0), 0.0, 0
+    pace, now, moved_bytes = ConnectionPace(rule, 0.0, 0), 0.0, 0
     for seconds, more_bytes, waited_for in looks:
         now += seconds
         moved_bytes += more_bytes
@@ -37,7 +37,7 @@ def test_who_moves_nothing_is_refused_when_the_grace_is_over():
 @given(LOOKS)
 def test_time_is_paid_for_in_bytes(looks):
     """Nobody who is let go on has held longer than his grace and his bytes are worth."""
-    pace, held_seconds, moved_bytes, now = Pace(RULE, 0.0, 0), 0.0, 0, 0.0
+    pace, held_seconds, moved_bytes, now = ConnectionPace(RULE, 0.0, 0), 0.0, 0, 0.0
     for seconds, more_bytes, waited_for in looks:
         now += seconds
         moved_bytes += more_bytes
@@ -50,7 +50,7 @@ def test_time_is_paid_for_in_bytes(looks):
 @given(LOOKS)
 def test_no_pause_is_longer_than_what_can_be_saved(looks):
     """However much was moved before it."""
-    pace, now, moved_bytes = Pace(RULE, 0.0, 0), 0.0, 0
+    pace, now, moved_bytes = ConnectionPace(RULE, 0.0, 0), 0.0, 0
     for seconds, more_bytes, waited_for in looks:
         now += seconds
         moved_bytes += more_bytes
@@ -72,7 +72,7 @@ def test_a_grace_longer_than_what_can_be_saved_is_given_whole():
 
 def test_who_has_earned_nothing_is_behind():
     """So that of many who wait the slowest is known."""
-    pace = Pace(RULE, 0.0, 0)
+    pace = ConnectionPace(RULE, 0.0, 0)
     assert not pace.behind
     pace.look(1.0, 100)
     assert pace.behind

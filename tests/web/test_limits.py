@@ -18,7 +18,9 @@ from shipworthy.web import (
     ActorFinder,
     ActorSettings,
     Blocked,
+    ClientSettings,
     Correlation,
+    Forwarded,
     LimitsGuard,
     Line,
     Problems,
@@ -87,7 +89,9 @@ class Service:
             asks_always=actors is not None,
             buckets=self.store or MemoryBuckets(now_ns=lambda: int(self.clock.now() * 1e9)),
         )
-        facts = ActorFinder(actors or ActorSettings(), lambda scope: "")
+        named = actors.of(ActorSettings) if actors else ActorSettings()
+        forwarded = Forwarded(actors.of(ClientSettings) if actors else ClientSettings())
+        facts = ActorFinder(named, lambda scope: "", forwarded=forwarded)
         self.line = Line(
             self._answer,
             (Correlation(facts), Probing(), self.guard),
@@ -250,10 +254,10 @@ async def test_a_user_is_charged_wherever_he_asks_from(service, ask, tmp_path):
     actors = load(
         environ={
             "SHIPWORTHY_ACTOR__FROM": "header:x-user",
-            "SHIPWORTHY_ACTOR__TRUSTED_PROXIES": "10.0.0.7",
+            "SHIPWORTHY_CLIENT__TRUSTED_PROXIES": "10.0.0.7",
         },
         directory=tmp_path,
-    ).of(ActorSettings)
+    )
     found = service(TWO, actors=actors)
     for number in range(10):
         user = {"headers": [(b"x-user", b"u%d" % number)]}

@@ -25,7 +25,7 @@ class PaceRule:
 
 
 @final
-class Pace:
+class ConnectionPace:
     """The time that one client has left, from look to look; `moved_bytes` only ever grows."""
 
     __slots__ = ("_at", "_moved_bytes", "_rule", "left_seconds")

@@ -26,7 +26,7 @@ from uvicorn.server import ServerState
 
 from shipworthy.context import RequestRecord
 from shipworthy.serve.heads import HeadLimits, TurnedAway, handshake_refusal, target_refusal
-from shipworthy.serve.pace import Pace, PaceRule
+from shipworthy.serve.pace import ConnectionPace, PaceRule
 from shipworthy.serve.protocol_settings import ProtocolSettings
 from shipworthy.serve.sockets import bytes_taken, is_local
 from shipworthy.web import Blocked, network_of, new_ids, problem
@@ -399,8 +399,8 @@ class LeavingHttpProtocol(HttpToolsProtocol):
         # The last request that was handed to the application, with its task.
         self._answered_now: RequestResponseCycle | None = None
         self._task: asyncio.Task[Any] | None = None
-        self._receiving_pace: Pace | None = None
-        self._sending_pace: Pace | None = None
+        self._receiving_pace: ConnectionPace | None = None
+        self._sending_pace: ConnectionPace | None = None
         self._unsent_bytes = 0
         self._drained_bytes = 0
         self._network = ""
@@ -622,7 +622,7 @@ class LeavingHttpProtocol(HttpToolsProtocol):
         """Whether the client brings its body as fast as it must, where we wait for it."""
         pace, cycle = self._receiving_pace, self.cycle
         if pace is None:
-            self._receiving_pace = Pace(rule, now, self._received_bytes)
+            self._receiving_pace = ConnectionPace(rule, now, self._received_bytes)
             return True
         waited_for = not self.flow.read_paused and not cycle.waiting_for_100_continue
         return pace.look(now, self._received_bytes, waited_for=waited_for)
@@ -636,7 +636,7 @@ class LeavingHttpProtocol(HttpToolsProtocol):
             taken_bytes, self._unsent_bytes = self._drained_bytes, unsent_bytes
         pace = self._sending_pace
         if pace is None:
-            self._sending_pace = Pace(rule, now, taken_bytes)
+            self._sending_pace = ConnectionPace(rule, now, taken_bytes)
             return True
         return pace.look(now, taken_bytes)
 

@@ -91,8 +91,8 @@ class MemoryBuckets(Buckets):
         known = self._known.get(key)
         # What nearly every decision is, and no lock as long as one thread makes them all: it would
         # take a third of the time. When a second thread comes, one decision that is under way at
-        # that moment may go uncounted, once in the life of the process. These are the lines of `judge_gcra`, because a call and an
-        # answer by name would take as long again.
+        # that moment may go uncounted, once in the life of the process. These are the lines of
+        # `judge_gcra`, because a call and an answer by name would take as long again.
         if (
             type(known) is int
             and quota.is_gcra
