@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+import shipworthy.web  # noqa: F401 - for its section, which the file has as well
 from shipworthy.admission import LimitsChanged, LimitsFile, LimitsKept, LimitsSettings
 from shipworthy.events import listen
 from shipworthy.settings import load

@@ -84,6 +84,7 @@ class Bucket:
         )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(traces(), st.integers(0, 10**18), st.integers(1, 40))
 def test_no_window_admits_more_than_the_worst_that_the_quota_names(trace, start, tenths):
@@ -96,6 +97,7 @@ def test_no_window_admits_more_than_the_worst_that_the_quota_names(trace, start,
         assert bucket.most_in(window) <= found.worst_in(window)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(traces(), st.integers(0, 10**18))
 def test_who_is_refused_is_admitted_when_it_was_told_and_not_a_nanosecond_before(trace, start):
@@ -112,6 +114,7 @@ def test_who_is_refused_is_admitted_when_it_was_told_and_not_a_nanosecond_before
             assert not bucket.would(cost, bucket.at + taken.retry_after_ns - 1)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(traces(), st.integers(0, 10**18))
 def test_what_remains_is_admitted_at_once_and_one_more_is_not(trace, start):
@@ -124,6 +127,7 @@ def test_what_remains_is_admitted_at_once_and_one_more_is_not(trace, start):
         assert left == found.burst or not bucket.would(left + 1, bucket.at)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(traces(), st.integers(0, 10**18))
 def test_at_its_reset_a_bucket_is_one_that_nobody_asked(trace, start):
@@ -141,6 +145,7 @@ def test_at_its_reset_a_bucket_is_one_that_nobody_asked(trace, start):
             assert not bucket.would(found.burst, full - 1)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(traces())
 def test_an_exact_quota_admits_precisely_what_a_list_of_all_admissions_would(trace):
@@ -154,6 +159,7 @@ def test_an_exact_quota_admits_precisely_what_a_list_of_all_admissions_would(tra
         assert bucket.ask(cost, gap).allowed == (spent + cost <= found.count)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(traces())
 def test_gcra_admits_precisely_what_a_bucket_of_tokens_in_fractions_would(trace):
@@ -221,6 +227,7 @@ def test_a_refusal_is_no_reason_to_wait_longer():
         assert hammering.ask(after_ns=told - 49 * step).allowed
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(traces(), st.integers(0, 10**15))
 def test_what_was_put_back_is_as_if_it_had_never_been_taken(trace, start):
@@ -251,6 +258,7 @@ def test_more_than_was_taken_cannot_be_put_back():
     assert put_back(Spent(3, 5, 1), quota(Algorithm.SLIDING), 3) == Spent(3, 3, 0)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(traces(), st.lists(st.integers(-3, 0), min_size=40, max_size=40))
 @example((quota(Algorithm.SLIDING), [(0, 10), (0, 1), (5 * SECOND, 1)]), [0, -1, *[0] * 38])
@@ -292,6 +300,7 @@ def test_a_lower_limit_holds_at_once_and_is_told_truly():
 
 def test_a_bucket_that_holds_nothing_is_one_nobody_asked():
     """What is left of a bucket when everything in it was put back."""
+    assert unspent_at_ns(SECOND, quota()) == SECOND
     assert unspent_at_ns((), quota(Algorithm.EXACT)) == 0
     assert unspent_at_ns(UNSPENT, quota(Algorithm.SLIDING)) == 0
     assert unspent_at_ns(Spent(7, 1, 0), quota(Algorithm.SLIDING)) == 80 * SECOND

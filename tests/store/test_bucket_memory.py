@@ -6,6 +6,7 @@ import threading
 import tracemalloc
 from hashlib import blake2b
 
+import pytest
 from hypothesis import given, settings, strategies as st
 
 from shipworthy.store.bucket import Algorithm, Ask, Quota, judge
@@ -106,6 +107,7 @@ def test_keys_that_count_no_longer_are_forgotten_as_new_ones_come():
         assert buckets.statistics().sketched_total == 0
 
 
+@pytest.mark.slow
 def test_an_active_key_is_not_forgotten_under_a_flood_of_new_ones():
     """An attacker who has spent all cannot get rid of that by touching thousands of others."""
     for algorithm in Algorithm:
@@ -140,6 +142,7 @@ def test_a_key_without_a_place_gains_nothing_when_there_is_one():
         assert most <= late.quota.worst_in(10 * SECOND)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     st.sampled_from(Algorithm),
