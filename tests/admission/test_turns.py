@@ -5,7 +5,7 @@ from math import inf
 import pytest
 from hypothesis import given, strategies as st
 
-from shipworthy.admission import RANKS, SHARES, Pace, Turns
+from shipworthy.admission import RANKS, SHARES, Stride, Turns
 from shipworthy.admission.turns import LEAST, MOST
 
 FREE = {"inside": 0, "limit": inf}
@@ -168,16 +168,16 @@ def test_each_has_its_turn_or_goes_once(steps):
         assert len(turns) == len(waiting)
 
 
-def test_the_pace_follows_what_they_take():
+def test_the_stride_follows_what_they_take():
     """Many of those that only wait, one of those that compute; half as many at each look."""
-    pace = Pace()
-    assert pace.turns == 1
+    stride = Stride()
+    assert stride.turns == 1
     for _ in range(12):
-        pace.took(pace.turns, 0.001)
-    assert pace.turns == 256
-    pace.took(3, 0.001)
-    pace.took(256, 0.007)
-    assert pace.turns == 256
+        stride.took(stride.turns, 0.001)
+    assert stride.turns == 256
+    stride.took(3, 0.001)
+    stride.took(256, 0.007)
+    assert stride.turns == 256
     for _ in range(9):
-        pace.took(pace.turns, 0.025)
-    assert pace.turns == 1
+        stride.took(stride.turns, 0.025)
+    assert stride.turns == 1

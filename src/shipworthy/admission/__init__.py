@@ -22,14 +22,14 @@ from shipworthy.admission.pressure import OverloadBegan, OverloadEnded, Pressure
 from shipworthy.admission.priority import RANKS, Rank, Ranks
 from shipworthy.admission.settings import LimitsSettings, PolicySettings, TierSettings
 from shipworthy.admission.stores import is_shared, open_buckets, store_of
-from shipworthy.admission.turns import PACE_SECONDS, SHARES, Pace, Turn, Turns
+from shipworthy.admission.turns import SHARES, STRIDE_SECONDS, Stride, Turn, Turns
 
 __all__ = [
     "METHODS",
-    "PACE_SECONDS",
     "RANKS",
     "SHARES",
     "SOURCES",
+    "STRIDE_SECONDS",
     "UNIX",
     "WEBSOCKET",
     "ClientTier",
@@ -43,13 +43,13 @@ __all__ = [
     "LimitsSettings",
     "OverloadBegan",
     "OverloadEnded",
-    "Pace",
     "Policy",
     "PolicySettings",
     "Pressure",
     "Rank",
     "Ranks",
     "Source",
+    "Stride",
     "TierSettings",
     "Turn",
     "Turns",

@@ -25,8 +25,8 @@ _ROUND_SECONDS: Final = 1.0
 _SMOOTHING: Final = 0.5
 
 # What the requests that are let in between two looks at the sockets may take together.
-PACE_SECONDS: Final = 0.01
-_PACE_MOST: Final = 256
+STRIDE_SECONDS: Final = 0.01
+_STRIDE_MOST: Final = 256
 
 
 @dataclass(slots=True, eq=False)
@@ -55,7 +55,8 @@ class Turns:
         self._let_in = 0
 
     def __len__(self) -> int:
-        return sum(len(line) for line in self._lines.values())
+        critical, default, sheddable = self._lines.values()
+        return len(critical) + len(default) + len(sheddable)
 
     @property
     def room(self) -> int:
@@ -145,7 +146,7 @@ class Turns:
 
 
 @final
-class Pace:
+class Stride:
     """Say how many are let in between two looks at the sockets, by what the last ones took.
 
     `turns` is 1 for handlers that compute, so that who comes meanwhile is heard after each, and
@@ -159,7 +160,7 @@ class Pace:
 
     def took(self, count: int, seconds: float) -> None:
         """Hear how long so many took until they waited for something, or were done."""
-        if seconds > PACE_SECONDS:
+        if seconds > STRIDE_SECONDS:
             self.turns = max(1, self.turns // 2)
-        elif count >= self.turns and seconds < PACE_SECONDS / 2:
-            self.turns = min(_PACE_MOST, self.turns * 2)
+        elif count >= self.turns and seconds < STRIDE_SECONDS / 2:
+            self.turns = min(_STRIDE_MOST, self.turns * 2)

@@ -17,16 +17,16 @@ from typing import Annotated, Final, Literal, NamedTuple, final
 from typing_extensions import override
 
 from shipworthy.admission import (
-    PACE_SECONDS,
     RANKS,
     SHARES,
+    STRIDE_SECONDS,
     ConcurrencyLimit,
     OverloadBegan,
     OverloadEnded,
-    Pace,
     Pressure,
     Rank,
     Ranks,
+    Stride,
     Turn,
     Turns,
 )
@@ -187,7 +187,7 @@ class AdmissionGuard:
         )
         self._limit = ConcurrencyLimit(floor=self._settings.concurrency_floor)
         self._turns = Turns(wait_seconds=self._settings.wait_seconds)
-        self._pace = Pace()
+        self._stride = Stride()
         self._inside.clear()
         self._streams.clear()
         self._overloaded = False
@@ -420,7 +420,7 @@ class AdmissionGuard:
         if not self._turning and self._turns and self._loop is not None:
             self._turning = True
             self._let_in_at = self._now()
-            self._hear_until = self._let_in_at + PACE_SECONDS
+            self._hear_until = self._let_in_at + STRIDE_SECONDS
             self._loop.call_soon(self._hear)
 
     def _hear(self) -> None:
@@ -434,7 +434,7 @@ class AdmissionGuard:
         self._heard = self._come
         since = now - self._let_in_at
         if self._inside and since < ROUND_SECONDS:
-            self._hear_until = now + max(since, PACE_SECONDS)
+            self._hear_until = now + max(since, STRIDE_SECONDS)
         if self._silent >= _QUIET_ROUNDS or now > self._hear_until or self._loop is None:
             self._silent = 0
             self._turn()
@@ -446,7 +446,7 @@ class AdmissionGuard:
         for waiting in self._turns.in_vain(now, overloaded=self._overloaded):
             _ring(waiting.ticket, "waited")
         seats: list[_Seat] = []
-        while len(seats) < self._pace.turns:
+        while len(seats) < self._stride.turns:
             found = self._turns.next(now, inside=len(self._inside), limit=self._limit.limit)
             if found is None:
                 break
@@ -472,8 +472,8 @@ class AdmissionGuard:
         """Hear that all that were let in have run until they waited for something."""
         now = self._now()
         took = now - self._let_in_at
-        self._pace.took(count, took)
-        self._hear_until = now + max(took, PACE_SECONDS)
+        self._stride.took(count, took)
+        self._hear_until = now + max(took, STRIDE_SECONDS)
         self._hear()
 
     # What becomes of the others.
