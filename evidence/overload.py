@@ -111,7 +111,8 @@ def measure(folder: Path, case: Case, kind: str) -> dict[str, Any]:
 
 def _measured(port: int, case: Case, kind: str) -> dict[str, Any]:
     _clients(port, {"closed": {"path": case.path, "clients": 2, "seconds": 1.0}})
-    capacity = _clients(port, {"closed": {"path": case.path, "clients": 2, "seconds": 4.0}})
+    served = {"closed": {"path": case.path, "clients": 2, "seconds": 4.0}}
+    capacity = _clients(port, served)
     knee, phases = [], []
     for share in KNEE:
         rate = max(capacity * share, 1.0)
@@ -131,15 +132,18 @@ def _measured(port: int, case: Case, kind: str) -> dict[str, Any]:
     after = {**half, "seconds": AFTER_SECONDS}
     told = _clients(port, {"phases": [half, rush, after], "deadline_seconds": DEADLINE_SECONDS})
     _, during, then = told["phases"]
+    # Once more, since what the machine does beside is not always the same.
+    peak = max(capacity, _clients(port, served))
     good = sum(found["good"] for found in during["paths"].values())
     critical = during["paths"].get(case.critical)
     return {
         "kind": kind,
         "case": case.name,
         "capacity": capacity,
+        "peak": peak,
         "knee": knee,
         "overload": during["paths"],
-        "goodput_ratio": good / OVERLOAD_SECONDS / capacity,
+        "goodput_ratio": good / OVERLOAD_SECONDS / peak,
         "critical_ratio": critical
         and critical["good"] / max(1, sum(critical[name] for name in _OUTCOMES)),
         "recovered_seconds": then["well_after_seconds"],
@@ -203,7 +207,7 @@ def _page(rows: list[dict[str, Any]], load: list[float]) -> str:
         late = sum(one[name] for one in found for name in ("late", "refused", "other"))
         critical = row["critical_ratio"]
         lines.append(
-            f"| {row['case']}, {row['kind']} | {row['capacity']:.0f}/s "
+            f"| {row['case']}, {row['kind']} | {row['peak']:.0f}/s "
             f"| {good / OVERLOAD_SECONDS:.1f}/s | {row['goodput_ratio']:.0%} | {shed:,} "
             f"| {late:,} | {'-' if critical is None else f'{critical:.1%}'} "
             f"| {_recovered(row)} |"
