@@ -4,7 +4,7 @@ One worker on one CPU, the clients on another. They come at their own pace (an o
 after a second and close their connection then. What a service can serve is measured first, with two
 clients that ask again as soon as they are answered; every rate below is a share of that. `work` is
 a FastAPI route of our tests that computes for 25 ms of CPU in the event loop, `thread` the same in
-a worker thread, `projects` the demo's list of projects (SQLite, a worker thread). All settings have
+a worker thread, `projects` the demo's list of projects (SQLite, a worker thread). All other settings have
 their defaults, except that one route like `work` is `critical`, which is asked for with half of
 what can be served.
 """
@@ -84,7 +84,8 @@ def measure(folder: Path, case: Case, kind: str) -> dict[str, Any]:
         OURS: ["shipworthy", "run", "--ops-port", "0"],
     }
     (folder / "shipworthy.toml").write_text(
-        f'[admission]\ncritical = ["{case.critical}"]\n' if case.critical else ""
+        '[admission]\nmode = "enforce"\n'
+        + (f'critical = ["{case.critical}"]\n' if case.critical else "")
     )
     paths = [str(ROOT / "src"), str(ROOT / "tests" / "flows" / "apps")]
     environ = {

@@ -174,7 +174,10 @@ def test_a_websocket_has_the_same_client(stage: Stage) -> None:
 
 
 def test_a_host_that_is_none_is_refused_told_and_counted(stage: Stage) -> None:
-    """With the application unchanged; so is what came over http, where that is only told."""
+    """With the application unchanged; so is what came over http, where that is only told.
+
+    What is no host at all does not come so far under `run`: the protocol's guard refuses it.
+    """
     service = stage.service
     statuses = [
         service.get("/seen", headers={"Host": host}).status_code
@@ -183,7 +186,7 @@ def test_a_host_that_is_none_is_refused_told_and_counted(stage: Stage) -> None:
     counts = service.metrics()
 
     assert statuses == [200, 421, 400]
-    for labels in ('guard="host",rule="unlisted"', 'guard="host",rule="malformed"'):
+    for labels in ('guard="host",rule="unlisted"', 'guard="protocol",rule="host"'):
         assert f'shipworthy_blocked_total{{{labels},mode="enforce"}} 1' in counts
     plain = re.search(r'blocked_total{guard="https",rule="plain",mode="report"} (\d+)', counts)
     assert plain is not None

@@ -19,6 +19,7 @@ SETTINGS = (
     BRISK
     + """
 [admission]
+mode = "enforce"
 critical = ["/critical"]
 after = "300ms"
 until = "500ms"

@@ -63,7 +63,7 @@ def simulated():
 
 def settled(**options):
     return AdmissionSettings(
-        **{"critical": ("/critical*",), "sheddable": ("/work-shed",), **options}
+        **{"mode": "enforce", "critical": ("/critical*",), "sheddable": ("/work-shed",), **options}
     )
 
 

@@ -13,8 +13,10 @@ from shipworthy.settings import duration, option, section
 class AdmissionSettings:
     """What becomes of requests while more of them come than can be served."""
 
+    # Of 200 clients that wait for one another's answers, nearly half were turned away on a machine
+    # that was busy, and would have been answered within seconds: whose clients wait decides.
     mode: Literal["off", "report", "enforce"] = option(
-        "enforce",
+        "report",
         "enforce: what could not be served in time is turned away with 503; report: it is served, "
         "and told of",
     )
