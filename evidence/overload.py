@@ -4,9 +4,9 @@ One worker on one CPU, the clients on another. They come at their own pace (an o
 after a second and close their connection then. What a service can serve is measured first, with two
 clients that ask again as soon as they are answered; every rate below is a share of that. `work` is
 a FastAPI route of our tests that computes for 25 ms of CPU in the event loop, `thread` the same in
-a worker thread, `projects` the demo's list of projects (SQLite, a worker thread). All other settings have
-their defaults, except that one route like `work` is `critical`, which is asked for with half of
-what can be served.
+a worker thread, `projects` the demo's list of projects (SQLite, a worker thread). All settings have
+their defaults, except that `admission.mode` is enforce, and that one route like `work` is
+`critical`, which is asked for with half of what can be served.
 """
 
 import json

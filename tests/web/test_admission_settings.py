@@ -6,11 +6,11 @@ from shipworthy.settings import load
 from shipworthy.web import AdmissionSettings
 
 
-def test_by_default_it_acts_and_nobody_is_preferred(tmp_path):
-    """Only in an overload, with nothing for an application to say."""
+def test_by_default_it_reports_and_nobody_is_preferred(tmp_path):
+    """How long its clients wait is for the team to know."""
     found = load(environ={}, directory=tmp_path).of(AdmissionSettings)
     assert found == AdmissionSettings()
-    assert (found.mode, found.critical, found.sheddable) == ("enforce", (), ())
+    assert (found.mode, found.critical, found.sheddable) == ("report", (), ())
     assert found.unready_after_seconds == 0
 
 
