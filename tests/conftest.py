@@ -1,5 +1,6 @@
 """What every test gets: the event loop's name, real services, and nobody left behind."""
 
+import faulthandler
 import os
 import shutil
 import threading
@@ -50,6 +51,18 @@ def _bound_seconds(item: pytest.Item) -> float:
     mark = item.get_closest_marker("timeout")
     asked = mark.args[0] if mark is not None and mark.args else 0
     return float(max(asked, _USUAL_BOUND_SECONDS))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let no stacks be printed of a test that may take longer than a minute.
+
+    They are printed without the interpreter's lock (`faulthandler_timeout`), and a process with many
+    threads at work has died of it: the drill, in the middle of a line. At its own bound
+    pytest-timeout prints them under the lock.
+    """
+    if _bound_seconds(item) > _USUAL_BOUND_SECONDS:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from docs.test_logs_page import first_cells
-from redact.planted import PLANTED
+from redact.planted import GIVEN, PLANTED
 from serve.launch import BRISK, PATIENCE_SECONDS, TOKEN, Load, started
 from shipworthy.telemetry import timestamp
 
@@ -115,7 +115,8 @@ def test_no_secret_comes_out_anywhere(tmp_path: Path) -> None:
     """More than fifty kinds, each in a message, its arguments, its extras, an exception, a path,
     a query, a header; read: the log, error pages, /metrics, /health, /api."""
     outlets: dict[str, str] = {}
-    with started(FASTAPI, directory=tmp_path, settings=BRISK) as service:
+    given = {"PTARMIGAN_API_KEY": GIVEN}
+    with started(FASTAPI, directory=tmp_path, settings=BRISK, environ=given) as service:
         service.until_ready()
         operations = {"Authorization": f"Bearer {TOKEN}"}
         with httpx.Client(base_url=service.url, timeout=PATIENCE_SECONDS) as client:

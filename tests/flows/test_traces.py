@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from otlp_receiver import Collector, Span, collector
-from redact.planted import PLANTED
+from redact.planted import GIVEN, PLANTED
 from serve.launch import BRISK, PATIENCE_SECONDS, TOKEN, Service, started
 from services import free_port
 
@@ -44,7 +44,7 @@ def shop(
         target,
         directory=folder,
         settings=settings(endpoint, **more),
-        environ={"NEXT": following},
+        environ={"NEXT": following, "PTARMIGAN_API_KEY": GIVEN},
     ) as service:
         service.until_ready()
         yield service
