@@ -57,8 +57,8 @@ def _bound_seconds(item: pytest.Item) -> float:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Let no stacks be printed of a test that may take longer than a minute.
 
-    They are printed without the interpreter's lock (`faulthandler_timeout`), and a process with many
-    threads at work has died of it: the drill, in the middle of a line. At its own bound
+    They are printed without the interpreter's lock (`faulthandler_timeout`), and a process with
+    many threads at work has died of it: the drill, in the middle of a line. At its own bound
     pytest-timeout prints them under the lock.
     """
     if _bound_seconds(item) > _USUAL_BOUND_SECONDS:

@@ -57,7 +57,7 @@ def test_by_default_nothing_is_refused_and_what_would_be_is_learned(tmp_path):
         "2",
         directory=tmp_path,
         settings=BRISK,
-        environ={"SHIPWORTHY_ENV": "production"},
+        environ={"SHIPWORTHY_ENV": "production", "SHIPWORTHY_HOSTS__ALLOWED": "*"},
     ) as service:
         service.until_ready()
         page = service.get("/page")

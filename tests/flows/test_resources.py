@@ -2,6 +2,7 @@
 
 import re
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,13 @@ def test_a_blocked_loop_is_named_while_it_stands(tmp_path: Path) -> None:
 
 
 def test_a_service_short_of_descriptors_says_so_and_recovers(tmp_path: Path) -> None:
-    """L25: more clients than descriptors: not ready, alive, and ready again when they are gone."""
+    """L25: more clients than descriptors: not ready, alive, and ready again when they are gone.
+
+    Where nobody holds clients to a pace: the protocol's guard closes the quiet before that.
+    """
     short = ("sh", "-c", f'ulimit -n {LIMIT}; exec "$@"', "sh")
-    with started(TRIALS, directory=tmp_path, settings=BRISK, before=short) as service:
+    alone = f'{BRISK}[protocol]\nmode = "off"\n'
+    with started(TRIALS, directory=tmp_path, settings=alone, before=short) as service:
         service.until_ready()
         worker = service.worker_pid()
         host, port = service.url.removeprefix("http://").split(":")
@@ -105,6 +110,22 @@ def test_a_service_short_of_descriptors_says_so_and_recovers(tmp_path: Path) -> 
     assert answer == "hello"
     assert same
     assert code == 0
+
+
+def test_quiet_clients_make_room_before_descriptors_run_out(tmp_path: Path) -> None:
+    """Twice as many as there are descriptors, none of which asks anything: others are served."""
+    short = ("sh", "-c", f'ulimit -n {LIMIT}; exec "$@"', "sh")
+    with ExitStack() as stack:
+        service = stack.enter_context(
+            started(TRIALS, directory=tmp_path, settings=BRISK, before=short)
+        ).until_ready()
+        host, port = service.url.removeprefix("http://").split(":")
+        for _ in range(2 * LIMIT):
+            stack.enter_context(socket.create_connection((host, int(port)), timeout=30))
+        answer = service.get("/").text
+        ready = httpx.get(f"{service.operations}/readyz", timeout=30)
+    assert answer == "hello"
+    assert ready.status_code == 200
 
 
 def test_what_the_service_may_use_is_said(tmp_path: Path) -> None:

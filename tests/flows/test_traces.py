@@ -25,7 +25,7 @@ SENT_SECONDS = 15.0
 def settings(endpoint: str, ratio: float = 0.05, more: str = "") -> str:
     return (
         f'{BRISK}[log]\nformat = "json"\nservice = "shop"\n[traces]\nendpoint = "{endpoint}"\n'
-        f'sample_ratio = {ratio}\nslow = "200ms"\n{more}'
+        f'sample_ratio = {ratio}\nslow = "200ms"\n[limits]\nmode = "off"\n{more}'
     )
 
 
