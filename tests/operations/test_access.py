@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, strategies as st
 
+from shipworthy.access import ADMINS, OPERATORS, READERS, VIEWERS, Bearer, NoBearer, Role
 from shipworthy.errors import SettingsInvalid
 from shipworthy.operations.access import (
     Admitted,
@@ -22,7 +23,16 @@ NAMED = Door(host="192.0.2.7", allowed_hosts=("ops.example",), token=TOKEN, scra
 WILDCARD = Door(host="0.0.0.0", token=TOKEN)
 
 
-def decide(door, audience, *, method="GET", host="localhost:9000", origin=None, token=None):
+def decide(
+    door,
+    audience,
+    *,
+    method="GET",
+    host="localhost:9000",
+    origin=None,
+    token=None,
+    roles=ADMINS,
+):
     """Ask the door in one line; `token` is sent as a bearer token."""
     return door.decide(
         audience,
@@ -30,6 +40,7 @@ def decide(door, audience, *, method="GET", host="localhost:9000", origin=None, 
         hosts=[] if host is None else [host],
         origins=[] if origin is None else [origin],
         authorizations=[] if token is None else [f"Bearer {token}"],
+        roles=VIEWERS if audience is Audience.SCRAPE else roles,
     )
 
 
@@ -128,7 +139,7 @@ def test_the_origin_of_a_safe_method_does_not_matter():
     """Reading is guarded by the browser's own same-origin rule, so a foreign Origin may ask."""
     decision = decide(LOOPBACK, Audience.TOKEN, origin="http://evil.example", token=TOKEN)
 
-    assert decision == Admitted(detailed=True)
+    assert decision == Admitted(detailed=True, by="operations.token")
 
 
 @pytest.mark.parametrize(
@@ -170,7 +181,7 @@ def test_the_scheme_of_the_token_may_be_in_any_case():
         authorizations=[f"bearer {TOKEN}"],
     )
 
-    assert decision == Admitted(detailed=True)
+    assert decision == Admitted(detailed=True, by="operations.token")
 
 
 @pytest.mark.parametrize("audience", [Audience.TOKEN, Audience.SCRAPE])
@@ -290,3 +301,68 @@ def test_the_sentence_of_a_refusal_survives_redaction(audience, asked):
     refusal = decide(LOOPBACK, audience, **asked)
 
     assert redact(refusal.detail) == refusal.detail
+
+
+BEARERS = {f"sw_{role}": Bearer(f"our {role}", role) for role in Role}
+WITH_TOKENS = Door(
+    host="192.0.2.7",
+    token=TOKEN,
+    judge=lambda sent: BEARERS.get(sent, NoBearer("the token 'old' (0a) is expired")),
+)
+
+
+@pytest.mark.parametrize(
+    ("roles", "answered"),
+    [
+        (READERS, {"viewer", "operator", "admin", "auditor"}),
+        (VIEWERS, {"viewer", "operator", "admin"}),
+        (OPERATORS, {"operator", "admin"}),
+        (ADMINS, {"admin"}),
+    ],
+)
+def test_a_token_opens_what_its_role_may(roles, answered):
+    """Each role but the auditor may do what the one before it may; the auditor reads."""
+    found = {
+        role: decide(WITH_TOKENS, Audience.TOKEN, host="192.0.2.7", token=f"sw_{role}", roles=roles)
+        for role in Role
+    }
+
+    assert {role for role, decision in found.items() if isinstance(decision, Admitted)} == answered
+    for role, decision in found.items():
+        if role in answered:
+            assert decision == Admitted(detailed=True, by=f"our {role}")
+        else:
+            assert decision.status == 403
+            assert f"'our {role}' has the role {role}" in decision.detail
+            assert not decision.wrong_token
+
+
+def test_a_token_that_opens_nothing_is_refused_with_its_reason():
+    """As whoever looked it up says; and a role that is too small is no wrong token."""
+    decision = decide(WITH_TOKENS, Audience.TOKEN, host="192.0.2.7", token="sw_old")
+
+    assert (decision.status, decision.detail) == (401, "the token 'old' (0a) is expired")
+    assert decision.wrong_token
+
+
+def test_a_port_on_loopback_shows_an_auditor_what_it_shows_everybody():
+    """The metrics, which a stranger on the machine reads without a token."""
+    door = Door(host="127.0.0.1", token=TOKEN, judge=BEARERS.__getitem__)
+
+    assert outcome(decide(door, Audience.SCRAPE, token="sw_auditor")) == "details"
+    assert (
+        outcome(decide(WITH_TOKENS, Audience.SCRAPE, token="sw_auditor", host="192.0.2.7")) == 403
+    )
+
+
+def test_two_tokens_are_none():
+    """Of several Authorization headers none is believed, even where one is right."""
+    decision = WITH_TOKENS.decide(
+        Audience.TOKEN,
+        method="GET",
+        hosts=["192.0.2.7"],
+        origins=[],
+        authorizations=["Bearer sw_admin", "Bearer sw_viewer"],
+    )
+
+    assert outcome(decision) == 401

@@ -32,6 +32,7 @@ from shipworthy.cli.parts import (
     refusals_said,
     say_on_stderr,
 )
+from shipworthy.cli.tokens import tokens_commands
 from shipworthy.errors import ShipworthyError
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ app.add_typer(database, name="db")
 app.add_typer(audit_commands, name="audit")
 app.add_typer(trash_commands, name="trash")
 app.add_typer(limits_commands, name="limits")
+app.add_typer(tokens_commands, name="tokens")
 app.add_typer(generate_commands, name="generate")
 
 Accept = Annotated[

@@ -8,11 +8,12 @@ fetches. The bearer token is never attached by a browser on its own.
 
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
 
+from shipworthy.access import ADMINS, Bearer, NoBearer, Role, in_words
 from shipworthy.errors import SettingsInvalid
 
 _AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9_.-]+))(?::([0-9]{1,5}))?", re.IGNORECASE)
@@ -31,44 +32,60 @@ class Audience(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The call may be answered; `detailed` is whether names, numbers and reasons may be in it."""
+    """The call may be answered; `detailed` is whether names, numbers and reasons may be in it.
+
+    `by` is the name of the token that was sent, and '' without one.
+    """
 
     detailed: bool
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The call is refused with `status`; `challenge` is the value of `WWW-Authenticate`."""
+    """The call is refused with `status`; `challenge` is the value of `WWW-Authenticate`.
+
+    `wrong_token` is set where a token was sent that opens nothing.
+    """
 
     status: int
     detail: str
     challenge: str = ""
+    wrong_token: bool = False
 
 
 _CROSS_SITE = Refusal(403, "the Origin header is not of this port: cross-site calls are refused")
 _NO_TOKEN = Refusal(
     401, "this needs the operations token, as bearer in the Authorization header", "Bearer"
 )
-_WRONG_TOKEN = Refusal(
-    401, "the token sent is not the operations token", 'Bearer error="invalid_token"'
-)
+_WRONG_TOKEN = NoBearer("the token sent is not the operations token")
+_OPERATIONS = Bearer("operations.token", Role.ADMIN)
+_SCRAPER = Bearer("operations.scrape_token", Role.VIEWER)
 
 
 class Door:
     """Decides about one call from its headers. Holds only data; safe to share between threads.
 
-    `host` is the address the port is bound to. An empty token opens nothing.
+    `host` is the address the port is bound to. An empty token opens nothing. `judge` says who
+    sends any other token.
     """
 
-    __slots__ = ("_hosts", "_scrape_token", "_token", "_wildcard", "loopback")
+    __slots__ = ("_hosts", "_judge", "_scrape_token", "_token", "_wildcard", "loopback")
 
     def __init__(
-        self, *, host: str, allowed_hosts: Sequence[str] = (), token: str, scrape_token: str = ""
+        self,
+        *,
+        host: str,
+        allowed_hosts: Sequence[str] = (),
+        token: str,
+        scrape_token: str = "",
+        judge: Callable[[str], Bearer | NoBearer] | None = None,
     ) -> None:
         self.loopback = is_loopback(host)
         self._wildcard = host in {"", "0.0.0.0", "::"}  # noqa: S104 - compared, not bound
         self._token = token
         self._scrape_token = scrape_token
+        self._judge = judge
         problems = []
         self._hosts = {"localhost", "127.0.0.1", "::1", _plain(host)}
         for entry in allowed_hosts:
@@ -91,19 +108,23 @@ class Door:
         hosts: Sequence[str],
         origins: Sequence[str],
         authorizations: Sequence[str],
+        roles: frozenset[Role] = ADMINS,
     ) -> Admitted | Refusal:
-        """Admit or refuse; the header arguments hold every value that was sent, in order."""
-        token = self._token_sent(audience, authorizations)
+        """Admit or refuse; the header arguments hold every value that was sent, in order.
+
+        `roles` are those that are let in where a token is asked for.
+        """
+        sender = self._sender(audience, authorizations)
         foreign = self.refuse_host(hosts)
         open_here = self.loopback and foreign is None
 
         if audience is Audience.PROBE:
-            return Admitted(detailed=open_here or token is True)
+            return Admitted(detailed=open_here or isinstance(sender, Bearer))
         if audience is not Audience.SCRAPE and foreign is not None:
             return foreign
         if method not in _SAFE_METHODS and not _same_origin(hosts, origins):
             return _CROSS_SITE
-        return _decide_by_token(audience, token=token, open_here=open_here)
+        return _decide_by_sender(audience, sender, roles, open_here=open_here)
 
     def refuse_host(self, hosts: Sequence[str]) -> Refusal | None:
         """Refuse a call that names no host, several, or one that is not ours."""
@@ -120,29 +141,50 @@ class Door:
             f"if it should be, add it to the setting operations.allowed_hosts",
         )
 
-    def _token_sent(self, audience: Audience, authorizations: Sequence[str]) -> bool | None:
-        """Whether the right token was sent; None when none was. Takes as long for any wrong one."""
+    def _sender(
+        self, audience: Audience, authorizations: Sequence[str]
+    ) -> Bearer | NoBearer | None:
+        """Say whose token was sent; None when none was. Takes as long for any wrong one."""
         if not authorizations:
             return None
         scheme, _, sent = authorizations[0].partition(" ")
         given = sent.strip().encode("latin-1", "replace")
-        right = _equal(given, self._token)
-        if audience is Audience.SCRAPE:
-            right |= _equal(given, self._scrape_token)
-        return right and scheme.lower() == "bearer" and len(authorizations) == 1
+        owner = _equal(given, self._token)
+        scraper = audience is Audience.SCRAPE and _equal(given, self._scrape_token)
+        if scheme.lower() != "bearer" or len(authorizations) > 1:
+            return _WRONG_TOKEN
+        if owner or scraper:
+            return _OPERATIONS if owner else _SCRAPER
+        if self._judge is not None and given.startswith(b"sw_"):
+            return self._judge(given.decode("latin-1"))
+        return _WRONG_TOKEN
 
 
-def _decide_by_token(
-    audience: Audience, *, token: bool | None, open_here: bool
+def _decide_by_sender(
+    audience: Audience,
+    sender: Bearer | NoBearer | None,
+    roles: frozenset[Role],
+    *,
+    open_here: bool,
 ) -> Admitted | Refusal:
     """Decide about a call whose Host and Origin are no objection."""
-    if token is False:
-        # Also where no token is needed: who sends one should learn that it is wrong.
-        return _WRONG_TOKEN
-    detailed = token is True or (open_here and audience is not Audience.TOKEN)
-    if detailed or audience is Audience.STATUS:
-        return Admitted(detailed)
-    return _NO_TOKEN
+    open_to_all = open_here and audience is not Audience.TOKEN
+    match sender:
+        case NoBearer(because):
+            # Also where no token is needed: who sends one should learn that it is wrong.
+            return Refusal(401, because, 'Bearer error="invalid_token"', wrong_token=True)
+        case Bearer(name, role) if open_to_all or role in roles:
+            return Admitted(detailed=True, by=name)
+        case Bearer(name, role):
+            return Refusal(
+                403,
+                f"this needs the role {in_words(roles)}; the token '{name}' has the role {role}",
+                'Bearer error="insufficient_scope"',
+            )
+        case None if open_to_all or audience is Audience.STATUS:
+            return Admitted(detailed=open_to_all)
+        case None:
+            return _NO_TOKEN
 
 
 def is_loopback(host: str) -> bool:

@@ -159,6 +159,7 @@ def action_endpoints(performer: Performer) -> tuple[Endpoint, ...]:
         emit(
             OperatorCommanded,
             command=f"start {name}",
+            by=asked.by,
             client=asked.client,
             outcome=f"it ends by itself in {stands.left_seconds:.0f} s",
         )
@@ -170,6 +171,7 @@ def action_endpoints(performer: Performer) -> tuple[Endpoint, ...]:
         emit(
             OperatorCommanded,
             command=f"stop {name}",
+            by=asked.by,
             client=asked.client,
             outcome="it is being undone" if stands.running else "it is over",
         )

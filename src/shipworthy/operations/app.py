@@ -15,17 +15,21 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from shipworthy.access import MOST_GUESSES, WINDOW_SECONDS, Guesses, LiveTokens
+from shipworthy.clock import SYSTEM_CLOCK, Clock
 from shipworthy.errors import Misuse, Rejected, ShipworthyError
 from shipworthy.events import emit
 from shipworthy.operations.access import Door, Refusal
 from shipworthy.operations.actions import Action
 from shipworthy.operations.endpoint import PROBLEM, Asked, Endpoint, told
 from shipworthy.operations.facts import NameUnknown, Operated
+from shipworthy.operations.needs import roles_for
 from shipworthy.operations.occurrences import OperatorRefused
 from shipworthy.operations.routes import own_endpoints
 from shipworthy.operations.settings import OperationsSettings
 from shipworthy.redact import redact
 from shipworthy.settings import ShownValue
+from shipworthy.web import network_of
 
 _log = logging.getLogger("shipworthy.operations")
 
@@ -50,20 +54,24 @@ def operations_app(
     values: Sequence[ShownValue],
     endpoints: Sequence[Endpoint] = (),
     actions: Sequence[Action] = (),
+    tokens: LiveTokens | None = None,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> Starlette:
     """Return the app of the operations port of `service`.
 
-    `token` opens `/api`; an empty one opens nothing. `values` are the settings in force, with
-    their secrets already hidden. Rooms above hand in their own `endpoints`; a path and method
-    declared twice is a `ValueError`. `actions` are what an operator may start here. Host names in
-    the settings that are none raise `SettingsInvalid`.
+    `token` opens `/api`; an empty one opens nothing; `tokens` open what their roles may. `values`
+    are the settings in force, with their secrets already hidden. Rooms above hand in their own
+    `endpoints`; a path and method declared twice is a `ValueError`. `actions` are what an operator
+    may start here. Host names in the settings that are none raise `SettingsInvalid`.
     """
     door = Door(
         host=settings.host,
         allowed_hosts=settings.allowed_hosts,
         token=token,
         scrape_token=settings.scrape_token.reveal(),
+        judge=tokens.judge if tokens is not None and tokens.follows else None,
     )
+    guesses = Guesses()
     every = (*own_endpoints(service, values, actions), *endpoints)
     by_path: dict[str, dict[str, Endpoint]] = {}
     for endpoint in every:
@@ -87,7 +95,7 @@ def operations_app(
 
     app = Starlette(
         routes=[
-            Route(path, _shell(door, methods, every), methods=list(methods))
+            Route(path, _shell(door, methods, every, guesses, clock), methods=list(methods))
             for path, methods in by_path.items()
         ],
         middleware=[Middleware(_Seal)],
@@ -99,8 +107,14 @@ def operations_app(
 
 
 def _shell(
-    door: Door, methods: dict[str, Endpoint], every: tuple[Endpoint, ...]
+    door: Door,
+    methods: dict[str, Endpoint],
+    every: tuple[Endpoint, ...],
+    guesses: Guesses,
+    clock: Clock,
 ) -> Callable[[Request], Awaitable[Response]]:
+    roles = {method: roles_for(endpoint) for method, endpoint in methods.items()}
+
     async def answer(request: Request) -> Response:
         endpoint = methods["GET" if request.method == "HEAD" else request.method]
         decision = door.decide(
@@ -109,10 +123,13 @@ def _shell(
             hosts=request.headers.getlist("host"),
             origins=request.headers.getlist("origin"),
             authorizations=request.headers.getlist("authorization"),
+            roles=roles[endpoint.method],
         )
+        if isinstance(decision, Refusal) and decision.wrong_token:
+            return _refuse_token(request, endpoint.path, decision, guesses, clock.now())
         if isinstance(decision, Refusal):
             return _refuse(request, endpoint.path, decision)
-        asked = Asked(request=request, detailed=decision.detailed, endpoints=every)
+        asked = Asked(request=request, detailed=decision.detailed, endpoints=every, by=decision.by)
         try:
             return await endpoint.answer(asked)
         except HTTPException:
@@ -147,15 +164,37 @@ def _status_of(error: ShipworthyError) -> int:
 
 
 def _refuse(request: Request, endpoint: str, refusal: Refusal) -> Response:
-    emit(
-        OperatorRefused,
-        endpoint=endpoint,
-        status=refusal.status,
-        client=request.client.host if request.client else "",
-        because=refusal.detail,
-    )
+    _tell_refused(request, endpoint, refusal.status, refusal.detail)
     headers = {"WWW-Authenticate": refusal.challenge} if refusal.challenge else {}
     return _problem(request, refusal.status, refusal.detail, headers)
+
+
+def _refuse_token(
+    request: Request, endpoint: str, refusal: Refusal, guesses: Guesses, now: float
+) -> Response:
+    """Refuse a token that opens nothing; who sends many of them is told to wait, in fewer lines."""
+    network = network_of(request.client.host if request.client else "")
+    guess = guesses.refused(network, now)
+    because = refusal.detail
+    if guess.wait_seconds:
+        because = (
+            f"more than {MOST_GUESSES} tokens that open nothing came from {network} within "
+            f"{WINDOW_SECONDS:g} s; one that is right passes at any time"
+        )
+        refusal = Refusal(429, because)
+    if guess.held_back:
+        because = f"{because} ({guess.held_back} more from {network} were not told of)"
+    if guess.told:
+        _tell_refused(request, endpoint, refusal.status, because)
+    headers = {"Retry-After": str(guess.wait_seconds)} if guess.wait_seconds else {}
+    if refusal.challenge:
+        headers["WWW-Authenticate"] = refusal.challenge
+    return _problem(request, refusal.status, refusal.detail, headers)
+
+
+def _tell_refused(request: Request, endpoint: str, status: int, because: str) -> None:
+    client = request.client.host if request.client else ""
+    emit(OperatorRefused, endpoint=endpoint, status=status, client=client, because=because)
 
 
 def _problem(

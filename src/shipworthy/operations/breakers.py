@@ -36,6 +36,7 @@ def breaker_endpoints(service: Operated) -> tuple[Endpoint, ...]:
         emit(
             OperatorCommanded,
             command="isolate",
+            by=asked.by,
             client=asked.client,
             outcome=f"breaker '{name}' is isolated: {because}",
         )
@@ -47,6 +48,7 @@ def breaker_endpoints(service: Operated) -> tuple[Endpoint, ...]:
         emit(
             OperatorCommanded,
             command="close",
+            by=asked.by,
             client=asked.client,
             outcome=f"breaker '{name}' is {_state(stands)}",
         )

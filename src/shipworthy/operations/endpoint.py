@@ -55,6 +55,7 @@ class Asked:
     request: Request
     detailed: bool  # whether names, numbers and reasons may be in the answer
     endpoints: tuple["Endpoint", ...]  # everything the port serves
+    by: str = ""  # the name of the token that was sent
 
     @property
     def client(self) -> str:

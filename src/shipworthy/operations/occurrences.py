@@ -17,9 +17,10 @@ class OperatorRefused(Event):
 
 @event()
 class OperatorCommanded(Event):
-    """An operator gave a command through the operations port."""
+    """An operator gave a command through the operations port; `by` is the name of the token."""
 
     command: Annotated[str, Label]
+    by: str
     client: str
     outcome: str
 

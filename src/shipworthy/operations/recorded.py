@@ -157,7 +157,7 @@ _REFUSALS: Final = (
 
 def commanded(asked: Asked, command: str, outcome: str) -> None:
     """Tell the log what an operator did."""
-    emit(OperatorCommanded, command=command, client=asked.client, outcome=outcome)
+    emit(OperatorCommanded, command=command, by=asked.by, client=asked.client, outcome=outcome)
 
 
 def body_of(body: Any, known: set[str]) -> dict[str, Any]:

@@ -241,12 +241,14 @@ def _api(service: Operated, values: Sequence[ShownValue]) -> tuple[Endpoint, ...
 
     async def drain(asked: Asked) -> Response:
         sentence = await service.command("drain")
-        emit(OperatorCommanded, command="drain", client=asked.client, outcome=sentence)
+        emit(OperatorCommanded, command="drain", by=asked.by, client=asked.client, outcome=sentence)
         return told(CommandReply(detail=sentence), status=202)
 
     async def restart(asked: Asked) -> Response:
         sentence = await service.command("restart")
-        emit(OperatorCommanded, command="restart", client=asked.client, outcome=sentence)
+        emit(
+            OperatorCommanded, command="restart", by=asked.by, client=asked.client, outcome=sentence
+        )
         return told(CommandReply(detail=sentence), status=202)
 
     async def openapi(asked: Asked) -> Response:

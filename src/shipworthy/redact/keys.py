@@ -15,6 +15,7 @@ _KEYS = {
     "/api/webhooks/": r"/api/webhooks/\d{5,32}/[\w-]{20,255}",  # Discord
     # Stripe, and who took its form
     "_live_": r"[a-z]{2,8}_live_\w{10,255}", "_test_": r"[sr]k_test_\w{10,255}",
+    "sw_": r"sw_[0-9a-f]{12}_[\w-]{43}",  # our own
     "whsec_": r"whsec_[\w+/=]{16,255}",
     "AIza": r"AIza[\w-]{35}", "ya29.": r"ya29\.[\w.-]{20,512}", "GOCSPX-": r"GOCSPX-[\w-]{20,64}",
     "sk-": r"sk-(?=[a-zA-Z_-]{0,255}\d)[\w-]{20,255}",  # OpenAI, Anthropic

@@ -23,6 +23,7 @@ from typing import Annotated, Any, TypeVar
 import orjson
 
 from shipworthy import __version__
+from shipworthy.access import LOOK_SECONDS, AccessSettings, LiveTokens
 from shipworthy.admission import LimitsSettings, store_of
 from shipworthy.clock import SYSTEM_CLOCK
 from shipworthy.errors import ShipworthyError
@@ -341,6 +342,7 @@ class Supervisor:
         shown = service_catalogue(settings)
         self._memory = Memory(settings, self._registry, directory, shown, url=at)
         self._remembering = Remembering(self._memory, self.metrics)
+        self._tokens = LiveTokens(settings.of(AccessSettings).tokens_file)
 
     async def run(
         self, changes: AsyncIterator[object] | None = None, *, early: Sequence[int] = ()
@@ -353,6 +355,7 @@ class Supervisor:
         self._left = loop.create_future()
         self._counts.begin(self._settings.of(MetricsSettings).run_directory)
         recorded = RecordedApi(self._settings)
+        self._tokens.look()  # before the port answers: who may come in is known from the start
         operations = UvicornEngine(
             operations_app(
                 self,
@@ -360,6 +363,7 @@ class Supervisor:
                 settings=self._settings.of(OperationsSettings),
                 values=self._settings.values,
                 actions=offered(),
+                tokens=self._tokens,
                 endpoints=(
                     *trash_endpoints(recorded, self._settings),
                     *trail_endpoints(recorded, self._settings),
@@ -379,6 +383,8 @@ class Supervisor:
         with signals_of(loop, heard):
             ticking = asyncio.create_task(self._tick())
             self._keep(self._remembering.begin())
+            if self._tokens.follows:
+                self._keep(self._follow_tokens())
             if changes is not None:
                 self._keep(self._follow(changes))
             if early:
@@ -394,6 +400,7 @@ class Supervisor:
                 await self._spares.close()
                 await operations.close()
                 await self._remembering.end()
+                self._tokens.save()
                 self._counts.close()
                 if self._notifier is not None:
                     self._notifier.close()
@@ -656,6 +663,12 @@ class Supervisor:
     async def _follow(self, changes: AsyncIterator[object]) -> None:
         async for _ in changes:
             self._replace_all()
+
+    async def _follow_tokens(self) -> None:
+        """Look at the file of tokens once a second, on a thread: its disk may be slow, or gone."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.to_thread(self._tokens.look)
 
     def _do(self, actions: Sequence[Action]) -> None:
         for action in actions:

@@ -7,6 +7,7 @@ Not here: what a setting means. It lives beside the room that reads it, and wher
 command line load them is decided in `assembly` and `cli`.
 """
 
+from shipworthy.settings.convert import nearest
 from shipworthy.settings.declare import (
     ENVIRONMENTS,
     Environment,
@@ -32,6 +33,7 @@ __all__ = [
     "ShownValue",
     "duration",
     "load",
+    "nearest",
     "option",
     "options_of",
     "secret",
