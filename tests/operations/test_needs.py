@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from operations.shop import everything
 
+from operations.shop import everything
 from shipworthy.access import ADMINS, OPERATORS, READERS, VIEWERS
 from shipworthy.events import Catalogue
 from shipworthy.operations import Action, Audience, Endpoint, Reply, watch_endpoints
