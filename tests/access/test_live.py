@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shipworthy.access import Bearer, LiveTokens, NoBearer, Role, add_token, list_tokens
+from shipworthy.access import AccessRole, Bearer, LiveTokens, NoBearer, add_token, list_tokens
 from shipworthy.access.keeping import revoke_token
 from shipworthy.access.occurrences import TokensRead, TokensUnread, TokenUseUnsaved
 from shipworthy.clock import ManualClock
@@ -47,11 +47,11 @@ def test_a_token_opens_from_the_next_look_on_until_it_is_revoked(
     tokens = LiveTokens(str(file), clock=clock)
     tokens.look()
     assert heard == []
-    token, shown = add_token(file, "ci", Role.VIEWER, wall=clock.wall())
+    token, shown = add_token(file, "ci", AccessRole.VIEWER, wall=clock.wall())
     assert isinstance(tokens.judge(shown), NoBearer)
     tokens.look()
     tokens.look()
-    assert tokens.judge(shown) == Bearer("ci", Role.VIEWER)
+    assert tokens.judge(shown) == Bearer("ci", AccessRole.VIEWER)
     revoke_token(file, token.id, clock.wall())
     tokens.look()
     assert tokens.judge(shown) == NoBearer(f"the token 'ci' ({token.id}) is revoked")
@@ -60,7 +60,9 @@ def test_a_token_opens_from_the_next_look_on_until_it_is_revoked(
 
 def test_a_token_expires_without_a_look(file: Path, clock: ManualClock) -> None:
     """Its time is compared at each use."""
-    _, shown = add_token(file, "ci", Role.VIEWER, wall=clock.wall(), expires=clock.wall() + 60)
+    _, shown = add_token(
+        file, "ci", AccessRole.VIEWER, wall=clock.wall(), expires=clock.wall() + 60
+    )
     tokens = LiveTokens(str(file), clock=clock)
     tokens.look()
     assert isinstance(tokens.judge(shown), Bearer)
@@ -72,7 +74,7 @@ def test_a_broken_file_keeps_the_old_tokens_and_is_told_once(
     file: Path, clock: ManualClock, heard: list[Event]
 ) -> None:
     """However often it is looked at, or broken in the same way; once it is good, it holds."""
-    _, shown = add_token(file, "ci", Role.VIEWER, wall=clock.wall())
+    _, shown = add_token(file, "ci", AccessRole.VIEWER, wall=clock.wall())
     good = file.read_bytes()
     tokens = LiveTokens(str(file), clock=clock)
     tokens.look()
@@ -95,7 +97,7 @@ def test_a_file_that_is_taken_away_takes_its_tokens_with_it(
     file: Path, clock: ManualClock, heard: list[Event]
 ) -> None:
     """The shortest way to revoke them all."""
-    _, shown = add_token(file, "ci", Role.VIEWER, wall=clock.wall())
+    _, shown = add_token(file, "ci", AccessRole.VIEWER, wall=clock.wall())
     tokens = LiveTokens(str(file), clock=clock)
     tokens.look()
     file.unlink()
@@ -110,7 +112,7 @@ def test_a_place_that_cannot_be_looked_at_is_told_once(
     """Until it can, and then the file is read, also where it is as it was."""
     folder = tmp_path / "state"
     file = folder / "tokens.json"
-    add_token(file, "ci", Role.VIEWER, wall=clock.wall())
+    add_token(file, "ci", AccessRole.VIEWER, wall=clock.wall())
     tokens = LiveTokens(str(file), clock=clock)
     tokens.look()
     folder.rename(tmp_path / "kept")
@@ -125,7 +127,7 @@ def test_a_place_that_cannot_be_looked_at_is_told_once(
 
 def test_the_last_use_is_written_at_most_once_a_minute(file: Path, clock: ManualClock) -> None:
     """And at the end; another service that uses the same file loses none of its own."""
-    token, shown = add_token(file, "ci", Role.VIEWER, wall=clock.wall())
+    token, shown = add_token(file, "ci", AccessRole.VIEWER, wall=clock.wall())
     one, other = (LiveTokens(str(file), clock=clock) for _ in range(2))
     one.look()
     other.look()
@@ -150,7 +152,7 @@ def test_the_last_use_is_written_at_most_once_a_minute(file: Path, clock: Manual
 
 def test_what_was_used_is_forgotten_with_its_token(file: Path, clock: ManualClock) -> None:
     """Else the list of uses would grow for ever."""
-    _, shown = add_token(file, "ci", Role.VIEWER, wall=clock.wall())
+    _, shown = add_token(file, "ci", AccessRole.VIEWER, wall=clock.wall())
     tokens = LiveTokens(str(file), clock=clock)
     tokens.look()
     tokens.judge(shown)
@@ -163,7 +165,7 @@ def test_a_use_that_cannot_be_written_is_told_once(
     file: Path, clock: ManualClock, heard: list[Event]
 ) -> None:
     """The token opens as before."""
-    _, shown = add_token(file, "ci", Role.VIEWER, wall=clock.wall())
+    _, shown = add_token(file, "ci", AccessRole.VIEWER, wall=clock.wall())
     tokens = LiveTokens(str(file), clock=clock)
     tokens.look()
     file.with_name("tokens.json.used").mkdir()

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from shipworthy.access import ADMINS, OPERATORS, READERS, VIEWERS, Bearer, NoBearer, Role
+from shipworthy.access import ADMINS, OPERATORS, READERS, VIEWERS, AccessRole, Bearer, NoBearer
 from shipworthy.errors import SettingsInvalid
 from shipworthy.operations.access import (
     Admitted,
@@ -303,7 +303,7 @@ def test_the_sentence_of_a_refusal_survives_redaction(audience, asked):
     assert redact(refusal.detail) == refusal.detail
 
 
-BEARERS = {f"sw_{role}": Bearer(f"our {role}", role) for role in Role}
+BEARERS = {f"sw_{role}": Bearer(f"our {role}", role) for role in AccessRole}
 WITH_TOKENS = Door(
     host="192.0.2.7",
     token=TOKEN,
@@ -324,7 +324,7 @@ def test_a_token_opens_what_its_role_may(roles, answered):
     """Each role but the auditor may do what the one before it may; the auditor reads."""
     found = {
         role: decide(WITH_TOKENS, Audience.TOKEN, host="192.0.2.7", token=f"sw_{role}", roles=roles)
-        for role in Role
+        for role in AccessRole
     }
 
     assert {role for role, decision in found.items() if isinstance(decision, Admitted)} == answered

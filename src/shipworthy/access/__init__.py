@@ -17,7 +17,7 @@ from shipworthy.access.keeping import (
     role_named,
 )
 from shipworthy.access.live import LOOK_SECONDS, LiveTokens
-from shipworthy.access.role import ADMINS, OPERATORS, READERS, VIEWERS, Role, in_words
+from shipworthy.access.role import ADMINS, OPERATORS, READERS, VIEWERS, AccessRole, in_words
 from shipworthy.access.settings import AccessSettings
 from shipworthy.access.token import Bearer, NoBearer, State, Token
 from shipworthy.access.token_file import TokensUnusable
@@ -30,6 +30,7 @@ __all__ = [
     "READERS",
     "VIEWERS",
     "WINDOW_SECONDS",
+    "AccessRole",
     "AccessSettings",
     "Bearer",
     "Guess",
@@ -37,7 +38,6 @@ __all__ = [
     "Listed",
     "LiveTokens",
     "NoBearer",
-    "Role",
     "State",
     "Token",
     "TokenUnknown",

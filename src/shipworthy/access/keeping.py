@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from shipworthy.access.role import Role
+from shipworthy.access.role import AccessRole
 from shipworthy.access.token import RANDOM_BYTES, State, Token, is_name, make_token
 from shipworthy.access.token_file import (
     TOKENS_MOST,
@@ -31,11 +31,11 @@ class Listed:
     used: int | None
 
 
-def role_named(text: str) -> Role:
+def role_named(text: str) -> AccessRole:
     """Return the role of that name; raises `Misuse` with the nearest that there is."""
-    names = [role.value for role in Role]
+    names = [role.value for role in AccessRole]
     try:
-        return Role(text)
+        return AccessRole(text)
     except ValueError:
         raise Misuse(
             f"there is no role '{text[:40]}'{nearest(text, names)}; the roles are "
@@ -44,7 +44,7 @@ def role_named(text: str) -> Role:
 
 
 def add_token(
-    path: Path, name: str, role: Role, *, wall: float, expires: float | None = None
+    path: Path, name: str, role: AccessRole, *, wall: float, expires: float | None = None
 ) -> tuple[Token, str]:
     """Keep a new token, and return it with the text that is to be shown once.
 

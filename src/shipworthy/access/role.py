@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 
-class Role(StrEnum):
+class AccessRole(StrEnum):
     """What the bearer of a token may do; `AUDITOR` reads the trail and commands nothing."""
 
     VIEWER = "viewer"
@@ -13,13 +13,13 @@ class Role(StrEnum):
 
 
 # Who is let to what, from the least on. Each of the first three may do what the one before it may.
-ADMINS = frozenset({Role.ADMIN})
-OPERATORS = ADMINS | {Role.OPERATOR}
-VIEWERS = OPERATORS | {Role.VIEWER}
-READERS = VIEWERS | {Role.AUDITOR}
+ADMINS = frozenset({AccessRole.ADMIN})
+OPERATORS = ADMINS | {AccessRole.OPERATOR}
+VIEWERS = OPERATORS | {AccessRole.VIEWER}
+READERS = VIEWERS | {AccessRole.AUDITOR}
 
 
-def in_words(roles: frozenset[Role]) -> str:
+def in_words(roles: frozenset[AccessRole]) -> str:
     """Return roles as a sentence names them, the least first."""
-    names = [role.value for role in Role if role in roles]
+    names = [role.value for role in AccessRole if role in roles]
     return " or ".join(names)

@@ -16,7 +16,7 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import Final, final
 
-from shipworthy.access.role import Role
+from shipworthy.access.role import AccessRole
 
 _ID_BYTES: Final = 6
 _SECRET_BYTES: Final = 32
@@ -45,7 +45,7 @@ class Token:
 
     id: str
     name: str
-    role: Role
+    role: AccessRole
     secret_sha256: str = field(repr=False)
     created: int
     expires: int | None = None
@@ -65,7 +65,7 @@ class Bearer:
     """Who sent a token that opens something."""
 
     name: str
-    role: Role
+    role: AccessRole
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def is_name(text: str) -> bool:
 
 
 def make_token(
-    name: str, role: Role, *, random: bytes, created: int, expires: int | None = None
+    name: str, role: AccessRole, *, random: bytes, created: int, expires: int | None = None
 ) -> tuple[Token, str]:
     """Return a new token to keep, and the text to show once; `random` is `RANDOM_BYTES` long."""
     if len(random) != RANDOM_BYTES:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from shipworthy.access.role import Role
+from shipworthy.access.role import AccessRole
 from shipworthy.access.token import Token, is_name
 from shipworthy.errors import Misuse
 
@@ -139,7 +139,7 @@ def _token_of(facts: Any) -> Token:
     times = (facts["created"], facts["expires"], facts["revoked"])
     if times[0] is None or any(type(time) not in (int, type(None)) for time in times):
         raise ValueError(f"the token {number} has a time that is no number of seconds")
-    return Token(**{**facts, "role": Role(facts["role"])})
+    return Token(**{**facts, "role": AccessRole(facts["role"])})
 
 
 def _is_hex(text: object, length: int) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
 
-from shipworthy.access import ADMINS, Bearer, NoBearer, Role, in_words
+from shipworthy.access import ADMINS, AccessRole, Bearer, NoBearer, in_words
 from shipworthy.errors import SettingsInvalid
 
 _AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9_.-]+))(?::([0-9]{1,5}))?", re.IGNORECASE)
@@ -59,8 +59,8 @@ _NO_TOKEN = Refusal(
     401, "this needs the operations token, as bearer in the Authorization header", "Bearer"
 )
 _WRONG_TOKEN = NoBearer("the token sent is not the operations token")
-_OPERATIONS = Bearer("operations.token", Role.ADMIN)
-_SCRAPER = Bearer("operations.scrape_token", Role.VIEWER)
+_OPERATIONS = Bearer("operations.token", AccessRole.ADMIN)
+_SCRAPER = Bearer("operations.scrape_token", AccessRole.VIEWER)
 
 
 class Door:
@@ -108,7 +108,7 @@ class Door:
         hosts: Sequence[str],
         origins: Sequence[str],
         authorizations: Sequence[str],
-        roles: frozenset[Role] = ADMINS,
+        roles: frozenset[AccessRole] = ADMINS,
     ) -> Admitted | Refusal:
         """Admit or refuse; the header arguments hold every value that was sent, in order.
 
@@ -163,7 +163,7 @@ class Door:
 def _decide_by_sender(
     audience: Audience,
     sender: Bearer | NoBearer | None,
-    roles: frozenset[Role],
+    roles: frozenset[AccessRole],
     *,
     open_here: bool,
 ) -> Admitted | Refusal:

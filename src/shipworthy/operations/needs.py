@@ -6,12 +6,12 @@ An endpoint that is not in it asks for an admin, so that forgetting a row opens 
 from collections.abc import Mapping
 from typing import Final
 
-from shipworthy.access import ADMINS, OPERATORS, READERS, VIEWERS, Role
+from shipworthy.access import ADMINS, OPERATORS, READERS, VIEWERS, AccessRole
 from shipworthy.operations.access import Audience
 from shipworthy.operations.endpoint import Endpoint
 
 # By method and path, of the endpoints that nobody is let to without a token.
-NEEDS: Final[Mapping[tuple[str, str], frozenset[Role]]] = {
+NEEDS: Final[Mapping[tuple[str, str], frozenset[AccessRole]]] = {
     ("GET", "/api/status"): READERS,
     ("GET", "/api/lifecycle"): READERS,
     ("GET", "/api/openapi.json"): READERS,
@@ -45,7 +45,7 @@ NEEDS: Final[Mapping[tuple[str, str], frozenset[Role]]] = {
 }
 
 
-def roles_for(endpoint: Endpoint) -> frozenset[Role]:
+def roles_for(endpoint: Endpoint) -> frozenset[AccessRole]:
     """Return the roles whose bearers `endpoint` answers."""
     match endpoint.audience:
         case Audience.PROBE | Audience.STATUS:

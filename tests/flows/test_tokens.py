@@ -4,11 +4,12 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import httpx
 import pytest
-from launch import BRISK, PATIENCE_SECONDS, Run, Service
 
+from serve.launch import BRISK, PATIENCE_SECONDS, TRIALS, Service, started
 from shipworthy.access import list_tokens
 
 pytestmark = pytest.mark.slow
@@ -53,9 +54,9 @@ def until(service: Service, token: str, status: int) -> float:
     return time.monotonic() - began
 
 
-def test_a_token_is_made_used_and_revoked_while_the_service_runs(run: Run) -> None:
+def test_a_token_is_made_used_and_revoked_while_the_service_runs(tmp_path: Path) -> None:
     """No restart: it opens and stops opening within 2 s, and the log says who commanded."""
-    with run(settings=SETTINGS) as service:
+    with started(TRIALS, directory=tmp_path, settings=SETTINGS) as service:
         service.until_ready()
         token = tokens(service, "add", "ana", "--role", "operator")
         opened_seconds = until(service, token, 200)
