@@ -45,3 +45,4 @@ def test_a_flood_of_addresses_does_not_let_the_steady_one_off() -> None:
         if number % (NETWORKS_MOST // 2) == 0:
             assert guesses.refused("steady", 1.0).wait_seconds
     assert guesses.refused("network 0", 1.0) == Guess(0, told=True)
+    assert refused(guesses, "new", 1.0, MOST_GUESSES + 1)[-1].wait_seconds

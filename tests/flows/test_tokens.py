@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from lateness import Lateness
 from serve.launch import BRISK, PATIENCE_SECONDS, TRIALS, Service, started
 from shipworthy.access import list_tokens
 
@@ -56,7 +57,7 @@ def until(service: Service, token: str, status: int) -> float:
 
 def test_a_token_is_made_used_and_revoked_while_the_service_runs(tmp_path: Path) -> None:
     """No restart: it opens and stops opening within 2 s, and the log says who commanded."""
-    with started(TRIALS, directory=tmp_path, settings=SETTINGS) as service:
+    with Lateness() as late, started(TRIALS, directory=tmp_path, settings=SETTINGS) as service:
         service.until_ready()
         token = tokens(service, "add", "ana", "--role", "operator")
         opened_seconds = until(service, token, 200)
@@ -69,8 +70,7 @@ def test_a_token_is_made_used_and_revoked_while_the_service_runs(tmp_path: Path)
         service.signal()
         assert service.ended() == 0
 
-    assert opened_seconds < KNOWN_WITHIN_SECONDS
-    assert closed_seconds < KNOWN_WITHIN_SECONDS
+    assert max(opened_seconds, closed_seconds) < KNOWN_WITHIN_SECONDS + late.allowed_seconds
     assert [line["by"] for line in service.events("operations.operator_commanded")] == ["ana"]
     refused = service.events("operations.operator_refused")
     assert {line["status"] for line in refused} == {401, 403}
