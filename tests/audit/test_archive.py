@@ -76,5 +76,7 @@ def test_an_altered_archive_is_named(sealed_people, harm, said):
             facts["digest"] = sha256(path.read_bytes()).hexdigest()
             manifest.write_text(json.dumps(facts))
     problems = trail.problems()
-    assert any(said in problem for problem in problems), problems
+    # What is torn may still look packed, by its bytes, until it is read.
+    words = (said, "cannot be read") if harm == "torn" else (said,)
+    assert any(word in problem for problem in problems for word in words), problems
     assert all(file in problem or file[:-10] in problem for problem in problems)

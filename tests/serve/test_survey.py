@@ -57,3 +57,21 @@ def test_in_production_a_dry_run_asks_for_a_decision(tmp_path: Path) -> None:
     settings = load(environ={"SHIPWORTHY_ENV": "production"}, directory=tmp_path)
     (remark,) = survey(app, settings)["undecided"]
     assert remark.startswith("csp and csrf only report")
+
+
+def test_a_lazy_object_of_a_framework_is_not_woken(tmp_path: Path) -> None:
+    """Django's settings, imported and never configured, raise when they are asked for a class."""
+
+    class Lazy:
+        __slots__ = ("held",)
+
+        @property  # type: ignore[misc]
+        def __class__(self) -> type:
+            raise RuntimeError("woken")
+
+    async def app(scope: object, receive: object, send: object) -> None: ...
+
+    lazy = Lazy()
+    lazy.held = [lazy]  # type: ignore[attr-defined]  # so that the collector knows of it
+    settings = load(environ={}, directory=tmp_path)
+    assert survey(app, settings)["guards"]

@@ -45,7 +45,8 @@ def _engines() -> list[dict[str, str]]:
         return []
     from shipworthy.db import driver_known
 
-    found = [thing for thing in gc.get_objects() if isinstance(thing, sqlalchemy.Engine)]
+    # By its type: a lazy object of a framework, asked for its class, makes itself, or fails to.
+    found = [one for one in gc.get_objects() if issubclass(type(one), sqlalchemy.Engine)]
     return sorted(
         (
             {
