@@ -55,10 +55,11 @@ def test_secrets_of_the_environment_are_told_by_their_names():
             "APP_TITLE": "Wheatear-Garden",
             "DB_PASSWORD_FILE": "/run/secrets/sandpiper",
             "SIGNING_KEY_SECRET": "/run/secrets/sandpiper",
+            "SHIPWORTHY_LIMITS__API_KEY_HEADER": "x-sandpiper-key",
         }
     )
-    text = "Plover-Lantern Wheatear-Garden /run/secrets/sandpiper"
-    assert redact(text) == "*** Wheatear-Garden /run/secrets/sandpiper"
+    text = "Plover-Lantern Wheatear-Garden /run/secrets/sandpiper x-sandpiper-key"
+    assert redact(text) == "*** Wheatear-Garden /run/secrets/sandpiper x-sandpiper-key"
 
 
 def test_no_more_are_remembered_than_every_line_can_bear():

@@ -98,5 +98,6 @@ def test_a_hull_says_it_among_its_remarks(settled):
         pass
 
     hull = harden(app, settings=settled("production", WEB__ACCESS_LOG="false", HOSTS__ALLOWED="*"))
-    (remark,) = hull.remarks
-    assert remark.startswith("csp and csrf only report")
+    assert [remark.startswith("csp and csrf only report") for remark in hull.remarks].count(
+        True
+    ) == 1

@@ -39,8 +39,13 @@ def remember(value: str) -> None:
 
 
 def remember_environment(environ: Mapping[str, str]) -> None:
-    """Remember what an environment has under names of secrets, such as `STRIPE_API_KEY`."""
+    """Remember what an environment has under names of secrets, such as `STRIPE_API_KEY`.
+
+    Not under names of our settings, of which each says itself whether it is a secret.
+    """
     for name, value in environ.items():
+        if name.startswith("SHIPWORTHY_"):
+            continue
         # What names a file, or a place to ask for the secret, is none.
         if is_secret_name(name) and not value.startswith(("/", "./")):
             remember(value)
