@@ -113,7 +113,7 @@ def test_a_service_short_of_descriptors_says_so_and_recovers(tmp_path: Path) -> 
 
 
 def test_quiet_clients_make_room_before_descriptors_run_out(tmp_path: Path) -> None:
-    """Twice as many as there are descriptors, none of which asks anything: others are served."""
+    """L25: twice as many as there are descriptors, all of them silent: others are served."""
     short = ("sh", "-c", f'ulimit -n {LIMIT}; exec "$@"', "sh")
     with ExitStack() as stack:
         service = stack.enter_context(
