@@ -96,13 +96,13 @@ def run(folder: Path) -> tuple[str, dict[str, str]]:
         f"{_of(harm)} | {harm.idle_seconds * 1000:.0f} | {harm.seconds:.1f}"
         for harm in together.values()
     )
-    at_once = (
+    crowd = (
         "\n\n## Twenty at once\n\n"
         f"Ten each of {' and '.join(f'*{name}*' for name in AT_ONCE)}, in the same moment.\n\n"
         "| guard | memory | late | idle | over in s |\n|---|---|---|---|---|\n"
         f"| enforce | {next(both)} |\n| off | {next(both)} |\n"
     )
-    return head + "\n".join(rows) + at_once + _looks(), versions
+    return head + "\n".join(rows) + crowd + _looks(), versions
 
 
 def _looks() -> str:

@@ -22,8 +22,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
-from shipworthy.store.bucket import Algorithm, Quota, State, judge
-from shipworthy.store.bucket_memory import Ask, MemoryBuckets
+from shipworthy.store.bucket import Algorithm, Ask, Quota, State, judge
+from shipworthy.store.bucket_memory import MemoryBuckets
 
 ROOT = Path(__file__).parents[1]
 COVERS = (

@@ -203,7 +203,10 @@ def served(name: str, folder: Path) -> Iterator[int]:
 def snippet() -> str:
     """Return what the documentation says to put into nginx."""
     text = (ROOT / "docs" / "reference" / "protocol.md").read_text()
-    return re.search(r"```nginx\n(.*?)```", text, re.DOTALL)[1]
+    found = re.search(r"```nginx\n(.*?)```", text, re.DOTALL)
+    if found is None:
+        raise SystemExit("docs/reference/protocol.md has no snippet for nginx")
+    return found[1]
 
 
 def attack(options: list[str], port: int) -> tuple[int, int]:

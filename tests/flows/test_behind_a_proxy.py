@@ -84,7 +84,10 @@ def stage(
 
 
 def _as_on_the_page(name: str, port: int, behind: int, folder: Path) -> str:
-    (text,) = re.findall(rf"(?ms)^```{name}\n(.*?)```", PAGE)
+    # There is no lexer for HAProxy's language.
+    fence = {"haproxy": "text\ndefaults"}.get(name, name)
+    (text,) = re.findall(rf"(?ms)^```{fence}\n(.*?)```", PAGE)
+    text = f"defaults\n{text}" if name == "haproxy" else text
     text = text.replace("127.0.0.1:8000", f"127.0.0.1:{behind}")
     if name == "haproxy":
         return text.replace("bind :80", f"bind 127.0.0.1:{port}")

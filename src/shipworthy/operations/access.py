@@ -183,7 +183,7 @@ def _decide_by_sender(
             )
         case None if open_to_all or audience is Audience.STATUS:
             return Admitted(detailed=open_to_all)
-        case None:
+        case _:
             return _NO_TOKEN
 
 

@@ -52,5 +52,5 @@ def roles_for(endpoint: Endpoint) -> frozenset[AccessRole]:
             return READERS
         case Audience.SCRAPE:
             return VIEWERS
-        case Audience.TOKEN:
+        case _:
             return NEEDS.get((endpoint.method, endpoint.path), ADMINS)

@@ -159,5 +159,5 @@ def kind_of(quota: Quota) -> str:
             return "g"
         case Algorithm.EXACT:
             return "e"
-        case Algorithm.SLIDING:
+        case _:
             return "s"
