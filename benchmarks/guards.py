@@ -121,12 +121,12 @@ depend on the machine and on what else it does.
 
 {tables}
 Budget of the guards: {budget_us} us and a ratio of {budget_ratio}. They are: ids and trace context,
-access line and request metrics, drain gate, probes, problems. Of all guards: 50 us and 1.35. The one
-client here is above its rate limit, which reports: each of its requests is told of, too.
+access line and request metrics, drain gate, probes, problems. Of all guards: 50 us and 1.35.
+The one client here is above its rate limit, which reports: each of its requests is told of, too.
 
 *Same duties* is asgi-correlation-id, prometheus-fastapi-instrumentator and a structlog line;
-*whole stack* adds slowapi, secure and starlette-csrf, which our rate limits, headers and csrf replace. Each
-is set up as its own manual shows.
+*whole stack* adds slowapi, secure and starlette-csrf, in the place of our limits, headers and csrf.
+Each is set up as its own manual shows.
 
 ## Beside the request
 
