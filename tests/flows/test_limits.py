@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve.launch import PATIENCE_SECONDS, brisk, started
+from serve.launch import BRISK, PATIENCE_SECONDS, TRIALS, brisk, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
 
@@ -88,3 +88,15 @@ def test_limits_hold_are_explained_and_change_without_a_restart(tmp_path: Path) 
         )
         assert guesses[401] <= 6
         assert guesses[429] >= 14
+
+
+def test_workers_count_alone_where_no_folder_can_be_made_for_them(tmp_path):
+    """As they do their metrics, and both serve: a limit is not worth the start."""
+    (tmp_path / "taken").write_text("a file, where the folder was to be")
+    settings = f'{BRISK}[metrics]\nrun_directory = "{tmp_path / "taken"}"\n'
+    with started(TRIALS, "--workers", "2", directory=tmp_path, settings=settings) as service:
+        service.until_ready()
+        answer = service.get("/").text
+        service.signal()
+        code = service.ended()
+    assert (answer, code) == ("hello", 0)

@@ -482,9 +482,10 @@ class Supervisor:
         """Return where the workers count for the rate limits together, where nobody says."""
         limits = self._settings.of(LimitsSettings)
         place = store_of(limits.store, workers=self._supervision.wanted)
-        if limits.mode == "off" or place != "file" or limits.folder:
+        # Where no folder of ours can be made, each worker counts alone, as it does its metrics.
+        if limits.mode == "off" or place != "file" or limits.folder or not self._counts.path:
             return {}
-        return {"limits.store": place, "limits.folder": str(self._counts.path)}
+        return {"limits.store": place, "limits.folder": self._counts.path}
 
     async def security(self) -> SecurityFacts:
         """Return what the guards of the workers turned away, and who does not answer."""

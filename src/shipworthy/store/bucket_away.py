@@ -1,11 +1,13 @@
 """A store of buckets that is away costs one request its bound, and the others next to nothing."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final, final
 
 from shipworthy.clock import SYSTEM_CLOCK, Clock
 from shipworthy.resilience import Breaker, BreakerOpen, BreakerRule, Ended, Ticket
-from shipworthy.store.bucket import BucketsUnavailable
+from shipworthy.store.bucket import BucketsUnavailable, Taken
+from shipworthy.store.bucket_rows import Answer
 
 BOUND_SECONDS: Final = 0.05
 # One failure opens it: each further try would cost a request the whole bound. It is soon tried
@@ -33,6 +35,25 @@ class StoreBreaker:
         rule = replace(RULE, refused_calls=failures)
         self._breaker = Breaker(f"store:{name}", rule, clock=clock)
         self._now = clock.now
+
+    async def through(self, asked: Callable[[], Awaitable[Answer]]) -> tuple[Taken, ...]:
+        """Ask the store as far as it may be asked, and tell from how that ends.
+
+        Raises `BucketsUnavailable`, and the `ValueError` that answers what cannot be had.
+        """
+        ticket, began = self.admit(), self._now()
+        try:
+            answer = await asked()
+        except BucketsUnavailable:
+            self.failed(ticket, began)
+            raise
+        except BaseException:
+            self.left(ticket, began)
+            raise
+        self.answered(ticket, began)
+        if isinstance(answer, ValueError):
+            raise answer
+        return answer
 
     def admit(self) -> Ticket:
         """Let one request through, or raise `BucketsUnavailable` at once."""

@@ -11,6 +11,7 @@ Not here: what is decided (`bucket_rows`), and how a store reads and writes (`bu
 import asyncio
 import threading
 from collections.abc import Sequence
+from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Final, Protocol, final
@@ -105,22 +106,11 @@ class BatchedBuckets(Buckets):
     async def _settle(self, wish: Wish) -> tuple[Taken, ...]:
         if self._closed:
             raise BucketsUnavailable("the store of buckets was closed; this process is leaving")
-        ticket = self._breaker.admit()
-        began = monotonic()
-        try:
-            answer = self._at_once(wish)
-            if answer is None:
-                answer = await self._in_turn(wish)
-        except BucketsUnavailable:
-            self._breaker.failed(ticket, began)
-            raise
-        except BaseException:
-            self._breaker.left(ticket, began)
-            raise
-        self._breaker.answered(ticket, began)
-        if isinstance(answer, ValueError):
-            raise answer
-        return answer
+        return await self._breaker.through(partial(self._answered, wish))
+
+    async def _answered(self, wish: Wish) -> Answer:
+        answer = self._at_once(wish)
+        return await self._in_turn(wish) if answer is None else answer
 
     def _at_once(self, wish: Wish) -> Answer | None:
         # Not past those who wait: they would be passed by everybody.

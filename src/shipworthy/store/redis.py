@@ -13,9 +13,9 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from hashlib import sha1
 from importlib.resources import files
-from time import monotonic
 from typing import Any, Final, final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -102,20 +102,7 @@ class RedisBuckets(Buckets):
     async def _ask(self, wish: Wish) -> tuple[Taken, ...]:
         if self._closed:
             raise BucketsUnavailable("the store of buckets was closed; this process is leaving")
-        ticket = self._breaker.admit()
-        began = monotonic()
-        try:
-            answer = await self._queued(wish)
-        except BucketsUnavailable:
-            self._breaker.failed(ticket, began)
-            raise
-        except BaseException:
-            self._breaker.left(ticket, began)
-            raise
-        self._breaker.answered(ticket, began)
-        if isinstance(answer, ValueError):
-            raise answer
-        return answer
+        return await self._breaker.through(partial(self._queued, wish))
 
     async def _queued(self, wish: Wish) -> Answer:
         if len(self._queue) >= WAITING_MOST:
